@@ -1,0 +1,39 @@
+"""Configuration to services: the one file that knows all parts."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry
+from twisted.internet import defer, threads
+from twisted.internet.task import LoopingCall
+
+from .admin.server import AdminServer
+from .config.errors import ConfigurationError, StartError
+from .config.model import Configuration
+from .config.model import Listener as ListenerTable
+from .config.model import Upstream as UpstreamTable
+from .config.reading import read
+from .config.rules import rules_for
+from .inspection.loader import LoadedPlugin, PluginSpec, load_plugins
+from .inspection.pipeline import Pipeline
+from .observe.hub import Hub
+from .observe.metrics import Metrics
+from .protocols.registry import ENGINES
+from .relay.limits import ConnectionLimits
+from .relay.listener import Listener, Sessions
+from .relay.settings import SessionSettings, Timeouts
+from .relay.spool import SpoolSettings
+from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError
+from .relay.upstream import Address, Upstream
+
+Result = TypeVar("Result")

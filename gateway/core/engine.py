@@ -1,0 +1,320 @@
+"""The engine's contract: what every protocol keeps, and the machinery they share.
+
+Inputs are the public methods; each returns the list of steps, in order.  The promises,
+checked in every play:
+
+1. Steps are performed in order, and an engine is never re-entered meanwhile.
+2. Any cutting of the input gives the same steps, adjacent Sends and BodyDatas merged.
+3. While ``reading[side]`` is false the session does not read that side.  What was read
+   already stays in the engine's own buffer, which one read bounds.
+4. One message in flight per source, so at most two spools a session.
+5. Each CommandSeen gets exactly one ReplySeen.
+6. After StartTls(side) no Send to that side before ``handshaken(side)``; any byte heard
+   behind the command that starts TLS is an attack.  What was learnt before TLS is forgotten.
+7. No step but an order's own bytes holds a secret.
+8. No exception leaves an input: a bug becomes a Fault and an end of the session.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..wire.lines import LineBuffer
+from .outcome import Outcome
+from .record import SessionRecord
+from .rules import Rules
+from .steps import (
+    CLIENT,
+    UPSTREAM,
+    BodyAbort,
+    BodyData,
+    BodyEnd,
+    BodyStart,
+    Close,
+    CommandSeen,
+    Fault,
+    ReplySeen,
+    Send,
+    Side,
+    StartTls,
+    Step,
+    TlsInfo,
+    TlsStarted,
+)
+from .text import shown
+from .trouble import CloseReason, FaultKind, Trouble
+
+
+@dataclass(slots=True)
+class Route:
+    """Where the session was connected to."""
+
+    upstream: str  # its name in the configuration
+    address: str  # "192.0.2.1:143"
+    tls: TlsInfo | None = None  # of implicit TLS, done before ``routed``
+
+
+class Engine(ABC):
+    """One conversation, both ends of it.
+
+    Public attributes that the session reads between inputs:
+
+    reading: whether the engine wants to hear from each side, indexed by Side.
+    phase: what is awaited, for the time-outs: "connect", "prologue", "login", "command",
+        "reply", "body", "idle", "verdict".
+    in_body: whether a body is passing from each side (reads may then be larger).
+    """
+
+    protocol: ClassVar[str]
+    #: The closed set of verbs, the label values of metrics; "other" besides.
+    verbs: ClassVar[frozenset[str]]
+
+    def __init__(self, rules: Rules, record: SessionRecord) -> None:
+        self.rules = rules
+        self.record = record
+        self.reading = [True, False]  # the upstream is read once it is there
+        self.in_body = [False, False]
+        self.phase = "connect"
+        self.ended = False
+        self.secure = [rules.client_tls == "implicit", False]
+        self.handshaking = [False, False]
+        self.gone = [False, False]  # the side has closed its sending direction
+        self.heard = (LineBuffer(), LineBuffer())
+        self.held = [False, False]  # the body from this side is held for a verdict
+        self._steps: list[Step] = []
+        self._serial = 0
+        self._spoken = False  # the client has said something
+
+    # -- inputs ------------------------------------------------------------
+
+    def opened(self) -> list[Step]:
+        """The client is there, its implicit TLS and PROXY header done."""
+        return self._guard(self._opened)
+
+    def receive(self, side: Side, data: bytes) -> list[Step]:
+        """Bytes came from a side."""
+        return self._guard(self._receive, side, data)
+
+    def handshaken(self, side: Side, tls: TlsInfo) -> list[Step]:
+        """The handshake that StartTls ordered is finished."""
+        return self._guard(self._on_handshaken, side, tls)
+
+    def routed(self, route: Route) -> list[Step]:
+        """The upstream is connected, its implicit TLS done."""
+        return self._guard(self._on_routed, route)
+
+    def unreachable(self, trouble: Trouble) -> list[Step]:
+        """No upstream could be connected, or its handshake failed."""
+        return self._guard(self._fail, trouble)
+
+    def decided(self, source: Side, outcome: Outcome) -> list[Step]:
+        """The pipeline has come to an outcome on the held body from ``source``."""
+        return self._guard(self._on_decided, source, outcome)
+
+    def body_sent(self, side: Side) -> list[Step]:
+        """SendBody(side) is done: all its octets are handed to the link."""
+        return self._guard(self._on_body_sent, side)
+
+    def closed(self, side: Side) -> list[Step]:
+        """A side has ended its sending direction; what it sent before was heard."""
+        return self._guard(self._on_closed, side)
+
+    def fail(self, trouble: Trouble) -> list[Step]:
+        """Something outside the conversation ends it: a time-out, the shutdown, a full disk."""
+        return self._guard(self._fail, trouble)
+
+    def keep_upstream(self) -> list[Step]:
+        """The upstream has been idle while a message is held: keep it from timing out."""
+        return self._guard(self._keep_upstream)
+
+    def stop_when_quiet(self) -> list[Step]:
+        """The gateway is to stop: end now if no message is in flight, else soon."""
+        return self._guard(self._stop_when_quiet)
+
+    def finished(self) -> list[Step]:
+        """The session is over, for whatever reason: settle every command."""
+        self.ended = True
+        return self._guard_always(self._settle_all)
+
+    # -- machinery ---------------------------------------------------------
+
+    def _guard(self, method, *arguments) -> list[Step]:  # type: ignore[no-untyped-def]
+        if self.ended:
+            return []
+        return self._guard_always(method, *arguments)
+
+    def _guard_always(self, method, *arguments) -> list[Step]:  # type: ignore[no-untyped-def]
+        steps: list[Step] = []
+        self._steps = steps
+        try:
+            method(*arguments)
+        except Exception as error:  # noqa: BLE001 - promise 8
+            # The exception's text may quote input: only its type and place are told.
+            place = error.__traceback__
+            while place is not None and place.tb_next is not None:
+                place = place.tb_next
+            where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
+            steps.append(Fault(CLIENT, FaultKind.INTERNAL, f"{type(error).__name__} in {where}"))
+            self._finish(CloseReason.INTERNAL, "internal error")
+        return steps
+
+    def _receive(self, side: Side, data: bytes) -> None:
+        if self.handshaking[side]:
+            # The session hears no bytes during a handshake; plaintext here is a bug of ours.
+            return
+        if side is CLIENT and not self._spoken:
+            self._spoken = True
+            if data[:1] == b"\x16" and not self.secure[CLIENT]:
+                # The first octet of a TLS record (RFC 8446 5.1) begins no command.
+                self._fault(CLIENT, FaultKind.TLS_ON_PLAINTEXT_PORT, "client speaks TLS on a plaintext port")
+                self._finish(CloseReason.TLS_ERROR, "client speaks TLS on a plaintext port")
+                return
+        self.heard[side].feed(data)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Understand what was heard, as far as the gates allow."""
+        progress = True
+        while progress and not self.ended:
+            progress = False
+            for side in (UPSTREAM, CLIENT):
+                while self.reading[side] and len(self.heard[side]) and not self.ended:
+                    before = len(self.heard[side])
+                    self._understand(side)
+                    if len(self.heard[side]) == before:
+                        break
+                    progress = True
+        if not self.ended:
+            for side in (UPSTREAM, CLIENT):
+                if self.gone[side] and self.reading[side] and not self.ended:
+                    self._at_end(side)
+
+    def _on_handshaken(self, side: Side, tls: TlsInfo) -> None:
+        self.handshaking[side] = False
+        self.secure[side] = True
+        self._emit(TlsStarted(side, "starttls", tls))
+        self._secured(side)
+        self._pump()
+
+    def _on_routed(self, route: Route) -> None:
+        if route.tls is not None:
+            self.secure[UPSTREAM] = True
+        self.reading[UPSTREAM] = True
+        self.phase = "prologue"
+        self._routed(route)
+        self._pump()
+
+    def _on_decided(self, source: Side, outcome: Outcome) -> None:
+        self.held[source] = False
+        self._decided(source, outcome)
+        self._pump()
+
+    def _on_body_sent(self, side: Side) -> None:
+        self._body_sent(side)
+        self._pump()
+
+    def _on_closed(self, side: Side) -> None:
+        self.gone[side] = True
+        self._pump()
+
+    # -- what engines use --------------------------------------------------
+
+    def _emit(self, step: Step) -> None:
+        self._steps.append(step)
+
+    def _send(self, side: Side, data: bytes) -> None:
+        self._steps.append(Send(side, data))
+
+    def _fault(self, side: Side, kind: FaultKind, detail: bytes | str = "") -> None:
+        self._steps.append(Fault(side, kind, shown(detail)))
+
+    def _command(self, verb: str, text: str) -> CommandSeen:
+        """Make and emit the fact of a command; ``text`` is as it may be shown."""
+        self._serial += 1
+        command = CommandSeen(self._serial, verb, text)
+        self._steps.append(command)
+        return command
+
+    def _reply(self, command: CommandSeen, result: str, text: bytes | str) -> None:
+        self._steps.append(ReplySeen(command, result, shown(text)))
+
+    def _start_tls(self, side: Side) -> None:
+        """Order TLS on a side.  The caller has checked that nothing is heard behind it."""
+        self.handshaking[side] = True
+        self.heard[side].clear()
+        self._steps.append(StartTls(side))
+
+    def _begin_body(self, start: BodyStart) -> None:
+        self.in_body[start.source] = True
+        self.held[start.source] = start.held
+        self._steps.append(start)
+
+    def _body_data(self, source: Side, data: bytes) -> None:
+        if data:
+            self._steps.append(BodyData(source, data))
+
+    def _end_body(self, source: Side) -> None:
+        self.in_body[source] = False
+        self._steps.append(BodyEnd(source))
+
+    def _abort_body(self, source: Side) -> None:
+        self.in_body[source] = self.held[source] = False
+        self._steps.append(BodyAbort(source))
+
+    def _finish(self, reason: CloseReason, detail: str = "") -> None:
+        """End the session."""
+        if self.ended:
+            return
+        for side in (CLIENT, UPSTREAM):
+            if self.in_body[side]:
+                self._abort_body(side)
+        self.ended = True
+        self.reading = [False, False]
+        self._settle_all()
+        self._steps.append(Close(reason, detail))
+
+    # -- what a protocol says ----------------------------------------------
+
+    @abstractmethod
+    def _opened(self) -> None: ...
+
+    @abstractmethod
+    def _routed(self, route: Route) -> None: ...
+
+    @abstractmethod
+    def _understand(self, side: Side) -> None:
+        """Take one frame from ``heard[side]``, or nothing if none is whole."""
+
+    @abstractmethod
+    def _secured(self, side: Side) -> None:
+        """TLS has begun on a side: forget what was learnt before it."""
+
+    @abstractmethod
+    def _decided(self, source: Side, outcome: Outcome) -> None: ...
+
+    @abstractmethod
+    def _body_sent(self, side: Side) -> None: ...
+
+    @abstractmethod
+    def _at_end(self, side: Side) -> None:
+        """A side has closed, and all that could be understood of it was: drain or finish."""
+
+    @abstractmethod
+    def _fail(self, trouble: Trouble) -> None:
+        """Tell the client in the protocol's words, as far as its state allows, and finish."""
+
+    @abstractmethod
+    def _settle_all(self) -> None:
+        """Emit ReplySeen(..., "unanswered") for each command without a reply, and
+        LoginSeen(outcome="unfinished") for a login half done.  Must be idempotent."""
+
+    def _keep_upstream(self) -> None:
+        """By default nothing: the protocol has no harmless command in this state."""
+        return
+
+    @abstractmethod
+    def _stop_when_quiet(self) -> None:
+        """Say goodbye (421, -ERR, BYE) and finish if no message is in flight; otherwise
+        remember to do so when it is done."""

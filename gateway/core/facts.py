@@ -1,0 +1,124 @@
+"""The facts that the session adds to the engine's own (see :mod:`gateway.core.steps`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .steps import (
+    ClientNamed,
+    CommandSeen,
+    ExtensionStruck,
+    Fault,
+    LoginSeen,
+    Refused,
+    ReplySeen,
+    Side,
+    Stage,
+    TlsStarted,
+)
+from .trouble import CloseReason, Trouble
+
+
+@dataclass(slots=True)
+class SessionOpened:
+    """A connection was accepted and passed the limits."""
+
+
+@dataclass(slots=True)
+class SessionClosed:
+    """The session is over; its record holds the totals."""
+
+    reason: CloseReason
+    detail: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class ConnectionRefused:
+    """A connection was turned away before it became a session."""
+
+    reason: str  # "limit_total", "limit_listener", "limit_address", "proxy_header", "shutdown"
+
+
+@dataclass(slots=True)
+class UpstreamConnected:
+    """An address of the upstream took the connection (and the implicit TLS, if any)."""
+
+    upstream: str
+    address: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class UpstreamFailed:
+    """An address of the upstream could not be used."""
+
+    upstream: str
+    address: str
+    trouble: Trouble
+    reason: str  # closed set: "refused", "timeout", "dns", "tls", "certificate", "unreachable"
+    detail: str
+
+
+@dataclass(slots=True)
+class TlsFailed:
+    """A handshake failed."""
+
+    side: Side
+    mode: str
+    reason: str  # closed set: "plaintext", "no_shared_version", "no_shared_cipher", "certificate", ...
+    detail: str
+
+
+@dataclass(slots=True)
+class PluginRan:
+    """One plugin judged one message."""
+
+    plugin: str
+    stage: Stage
+    result: str  # "pass", "modify", "reject", "quarantine", "discard", "timeout", "error"
+    applied: str  # what it came to: as result, or the on_error policy "pass", "defer", "reject"
+    seconds: float
+    detail: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MessageSeen:
+    """A message, or a piece of one, has passed or was stopped."""
+
+    stage: Stage
+    source: Side
+    action: str  # "passed", "rewritten", "rejected", "quarantined", "discarded", "deferred", "aborted"
+    held: bool
+    size: int  # octets that arrived
+    new_size: int  # octets that go on; as `size` unless rewritten
+    digest: str  # SHA-256 of what arrived, hexadecimal; "" where switched off
+    section: str = ""
+    partial: bool = False
+    mailbox: str = ""
+    ident: str = ""
+    reverse_path: str = ""
+    recipients: int = 0
+    message_id: str = ""
+    reason: str = ""
+
+
+Fact = (
+    CommandSeen
+    | ReplySeen
+    | LoginSeen
+    | ClientNamed
+    | TlsStarted
+    | Fault
+    | Refused
+    | ExtensionStruck
+    | SessionOpened
+    | SessionClosed
+    | ConnectionRefused
+    | UpstreamConnected
+    | UpstreamFailed
+    | TlsFailed
+    | PluginRan
+    | MessageSeen
+)

@@ -1,0 +1,76 @@
+"""The rules an engine is given: a listener's and its upstream's settings, as plain values.
+
+Named quirks, one field for each tolerance, so that a reader of the configuration and a
+reader of the code use the same word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .steps import Stage
+
+#: Mechanisms that a listener passes unless it says otherwise.  Everything else is struck:
+#: SCRAM-*-PLUS and EXTERNAL can't pass a proxy that terminates TLS, GSSAPI and NTLM bind to
+#: the host and may add a security layer, ANONYMOUS is no login.
+DEFAULT_MECHANISMS = frozenset(
+    {
+        "PLAIN",
+        "LOGIN",
+        "CRAM-MD5",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-512",
+        "XOAUTH2",
+        "OAUTHBEARER",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one engine may do.  Sizes are octets."""
+
+    hostname: str = "mailgate.invalid"
+    # -- TLS.  "implicit" is done by the listener and the connector, before the engine opens.
+    client_tls: str = "none"  # "none", "starttls" (offered), "implicit"
+    upstream_tls: str = "none"  # "none", "opportunistic", "starttls" (required), "implicit"
+    cleartext_login: str = "allow"  # or "refuse": no login before TLS on the client's leg
+    mechanisms: frozenset[str] = DEFAULT_MECHANISMS
+    # -- bodies
+    hold: frozenset[Stage] = frozenset()  # stages whose whole messages are held for a verdict
+    max_message_size: int = 100 * 1024 * 1024
+    size_headroom: int = 0  # by how much the plugins may lengthen a message
+    quarantine_reply: str = "accept"  # SMTP: "accept" (250) or "reject" (550)
+    # -- SMTP
+    bare_newlines: str = "reject"  # "reject", "normalise", "pass"
+    obsolete_commands: bool = False  # SEND, SOML, SAML
+    vrfy: str = "deny"  # or "allow"
+    expn: str = "deny"
+    max_recipients: int = 1000
+    banner: str = ""  # own greeting text; "" relays the upstream's
+    max_unknown_commands: int = 10
+    max_errors: int = 20
+    max_junk_commands: int = 1000  # NOOP, RSET, VRFY... between two messages
+    # -- POP3
+    apop: bool = True
+    # -- IMAP
+    max_literal: int = 65536  # of a literal that is no message: LOGIN, SEARCH, mailbox names
+    max_command_literals: int = 100
+    # -- the client's address for the upstream
+    forward_client: str = "none"  # "none", "xclient" (SMTP, POP3), "id" (IMAP)
+    # -- capabilities
+    pass_extensions: frozenset[str] = frozenset()  # passed besides the table
+    strike_extensions: frozenset[str] = frozenset()  # struck although the table passes them
+
+
+@dataclass(slots=True)
+class Peer:
+    """The client as the upstream is to know it (XCLIENT, ID, PROXY)."""
+
+    address: str
+    port: int = 0
+    server_address: str = ""
+    server_port: int = 0
+    secure: bool = False
+    extra: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,341 @@
+"""The command log: one JSON object a line, made by hand.
+
+One line for each command with its reply, one for each authentication attempt, one summary at
+the end of each session; and a line for each fault, refusal, failure and message.  Every line
+begins with ``ts``, ``level``, ``event``, ``session``, ``protocol``, ``listener``, ``client``,
+``user``, ``upstream``, in this order; the event's own keys follow.
+
+A general logger costs several times what the rest of a command does, so the line of a command
+is one f-string: the session's part of it is kept, the second's part of the time stamp too.
+"""
+
+from __future__ import annotations
+
+import time
+from json.encoder import encode_basestring
+from typing import Protocol
+
+from ..core.facts import (
+    ConnectionRefused,
+    MessageSeen,
+    PluginRan,
+    SessionClosed,
+    SessionOpened,
+    TlsFailed,
+    UpstreamConnected,
+    UpstreamFailed,
+)
+from ..core.record import SessionRecord
+from ..core.steps import (
+    ClientNamed,
+    ExtensionStruck,
+    Fault,
+    LoginSeen,
+    Refused,
+    ReplySeen,
+    TlsInfo,
+    TlsStarted,
+)
+from ..core.text import shown
+from .hub import Sink, Watch
+from .levels import (
+    CEILING,
+    DEBUG,
+    ERROR,
+    FLOOR,
+    INFO,
+    LEVELS,
+    NAMES,
+    WARNING,
+    Once,
+    Thinner,
+    loudness,
+    password_exposed,
+)
+
+
+class Lines(Protocol):
+    """Where lines go: :class:`gateway.observe.writer.Writer`, or a list in a test."""
+
+    def write(self, line: str) -> None:
+        """Take one line, its line end included."""
+
+
+class Clock:
+    """Writes wall-clock seconds as ISO 8601 in UTC with milliseconds; keeps the last second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def stamp(self, now: float) -> str:
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int((now - second) * 1000):03d}Z"
+
+
+def value(thing: object) -> str:
+    """Write one value as JSON.  Strings of strangers are made safe to show first."""
+    if isinstance(thing, str):
+        return encode_basestring(shown(thing))
+    if thing is True or thing is False:
+        return "true" if thing else "false"
+    if isinstance(thing, int):
+        return str(int(thing))
+    if isinstance(thing, float):
+        return repr(round(thing, 3))
+    if thing is None:
+        return "null"
+    if isinstance(thing, dict):
+        return "{" + ",".join(f"{value(str(key))}:{value(item)}" for key, item in thing.items()) + "}"
+    return encode_basestring(shown(str(thing)))
+
+
+def tls_fields(tls: TlsInfo | None) -> dict[str, object] | None:
+    """Write what a handshake agreed on, as an object of the log; None without TLS."""
+    if tls is None:
+        return None
+    fields: dict[str, object] = {"version": tls.version, "cipher": tls.cipher, "group": tls.group}
+    fields |= {"sni": tls.sni, "resumed": tls.resumed}
+    if tls.peer:
+        fields |= {"peer": tls.peer, "verified": tls.verified}
+    return fields
+
+
+class CommandLog(Sink):
+    """The sink that writes the command log.
+
+    lines: where to write.
+    level: what lies below it is not written: "debug", "info", "warning", "error".
+    commands: whether the line of each command is written.
+    """
+
+    def __init__(self, lines: Lines, level: str = "info", commands: bool = True) -> None:
+        self._write = lines.write
+        self._level = LEVELS[level]
+        self._commands = commands
+        self._clock = Clock()
+        self._heads: dict[str, str] = {}  # session -> its part of every line
+        self._struck = Once()
+        self._thinner = Thinner()
+
+    def watches(self) -> dict[type, Watch]:
+        table: dict[type, Watch] = {
+            ReplySeen: self._reply,
+            LoginSeen: self._login,
+            SessionOpened: self._opened,
+            SessionClosed: self._closed,
+            ConnectionRefused: self._refused_connection,
+            ClientNamed: self._named,
+            TlsStarted: self._tls,
+            TlsFailed: self._tls_failed,
+            UpstreamConnected: self._connected,
+            UpstreamFailed: self._failed,
+            Fault: self._fault,
+            Refused: self._refused,
+            ExtensionStruck: self._extension,
+            PluginRan: self._plugin,
+            MessageSeen: self._message,
+        }
+        wanted = {
+            kind: watch
+            for kind, watch in table.items()
+            if CEILING.get(kind, FLOOR[kind]) >= self._level and (self._commands or kind is not ReplySeen)
+        }
+        # Whatever changes the head of a session's lines must be heard, written or not.
+        wanted.setdefault(LoginSeen, self._forget_head)
+        wanted.setdefault(UpstreamConnected, self._forget_head)
+        wanted.setdefault(SessionClosed, self._forget_head)
+        return wanted
+
+    # -- the hot path ------------------------------------------------------
+
+    def _reply(self, record: SessionRecord, reply: ReplySeen, now: float) -> None:
+        command = reply.command
+        head = self._heads.get(record.id) or self._head(record)
+        at = command.at
+        passed = (now - at) * 1000 if 0 < at < now else 0.0
+        clock = self._clock
+        second = int(now)
+        if second != clock._second:
+            clock.stamp(now)
+        # shown texts are safe already, and verbs and results are closed sets.
+        self._write(
+            f'{{"ts":"{clock._text}.{int((now - second) * 1000):03d}Z","level":"info","event":"command",'
+            f'{head}"verb":"{command.verb}","shown":{encode_basestring(command.shown)},'
+            f'"result":"{reply.result}","reply":{encode_basestring(reply.shown)},"ms":{passed:.1f}}}\n'
+        )
+
+    def _head(self, record: SessionRecord) -> str:
+        head = self._heads[record.id] = self._make_head(record, record.user)
+        return head
+
+    def _make_head(self, record: SessionRecord, user: str) -> str:
+        return (
+            f'"session":{value(record.id)},"protocol":{value(record.protocol)},'
+            f'"listener":{value(record.listener)},"client":{value(record.client_address)},'
+            f'"user":{value(user)},"upstream":{value(record.upstream)},'
+        )
+
+    def _forget_head(self, record: SessionRecord, fact: object, now: float) -> None:
+        self._heads.pop(record.id, None)
+
+    # -- everything else ---------------------------------------------------
+
+    def _line(
+        self, record: SessionRecord, now: float, level: int, event: str, fields: dict[str, object]
+    ) -> None:
+        if level >= self._level:
+            head = self._heads.get(record.id) or self._head(record)
+            self._write(self._join(now, level, event, head, fields))
+
+    def _join(self, now: float, level: int, event: str, head: str, fields: dict[str, object]) -> str:
+        rest = ",".join([f'"{key}":{value(item)}' for key, item in fields.items()])
+        stamp = self._clock.stamp(now)
+        return f'{{"ts":"{stamp}","level":"{NAMES[level]}","event":"{event}",{head}{rest}}}\n'
+
+    def _opened(self, record: SessionRecord, fact: SessionOpened, now: float) -> None:
+        server = f"{record.server_address}:{record.server_port}"
+        fields: dict[str, object] = {"client_port": record.client_port, "server": server}
+        if record.peer_address:
+            fields["peer"] = record.peer_address
+        self._line(record, now, DEBUG, "session_opened", fields)
+
+    def _login(self, record: SessionRecord, login: LoginSeen, now: float) -> None:
+        self._heads.pop(record.id, None)
+        level = loudness(record, login)
+        if level < self._level:
+            return
+        tls = record.client_tls
+        fields: dict[str, object] = {
+            "client_port": record.client_port,
+            "mechanism": login.mechanism,
+            "outcome": login.outcome,
+            "protection": record.protection,
+            "password_exposed": password_exposed(record, login),
+            "reply": login.reply,
+            "tls_version": tls.version if tls else "",
+            "tls_cipher": tls.cipher if tls else "",
+            "client_name": record.client_name,
+            "client_program": record.client_program,
+        }
+        # The user of a login line is the one who tried, whatever came of it.
+        self._write(self._join(now, level, "login", self._make_head(record, login.user), fields))
+
+    def _closed(self, record: SessionRecord, fact: SessionClosed, now: float) -> None:
+        fields: dict[str, object] = {
+            "reason": fact.reason,
+            "ended_by": record.ended_by,
+            "detail": fact.detail,
+            "seconds": fact.seconds,
+            "commands": record.commands,
+            "messages": record.messages,
+            "bytes_from_client": record.bytes_from_client,
+            "bytes_to_client": record.bytes_to_client,
+            "bytes_from_upstream": record.bytes_from_upstream,
+            "bytes_to_upstream": record.bytes_to_upstream,
+            "protection": record.protection,
+            "mechanism": record.mechanism,
+            "client_port": record.client_port,
+            "client_name": record.client_name,
+            "client_program": record.client_program,
+            "upstream_address": record.upstream_address,
+            "client_tls": tls_fields(record.client_tls),
+            "upstream_tls": tls_fields(record.upstream_tls),
+        }
+        if record.peer_address:
+            fields["peer"] = record.peer_address
+        if record.tags:
+            fields["tags"] = record.tags
+        self._line(record, now, loudness(record, fact), "session", fields)
+        self._heads.pop(record.id, None)
+
+    def _refused_connection(self, record: SessionRecord, fact: ConnectionRefused, now: float) -> None:
+        # A flood of connections must not become a flood of lines.
+        kept = self._thinner.count(now, record.listener, fact.reason)
+        if kept is not None:
+            fields: dict[str, object] = {"reason": fact.reason, "not_shown": kept}
+            self._line(record, now, WARNING, "connection_refused", fields)
+        self._heads.pop(record.id, None)
+
+    def _named(self, record: SessionRecord, fact: ClientNamed, now: float) -> None:
+        self._line(record, now, DEBUG, "client_named", {"how": fact.how, "name": fact.name})
+
+    def _tls(self, record: SessionRecord, fact: TlsStarted, now: float) -> None:
+        fields: dict[str, object] = {"side": str(fact.side), "mode": fact.mode}
+        self._line(record, now, DEBUG, "tls", fields | (tls_fields(fact.tls) or {}))
+
+    def _tls_failed(self, record: SessionRecord, fact: TlsFailed, now: float) -> None:
+        fields: dict[str, object] = {"side": str(fact.side), "mode": fact.mode}
+        fields |= {"reason": fact.reason, "detail": fact.detail}
+        self._line(record, now, WARNING, "tls_failed", fields)
+
+    def _connected(self, record: SessionRecord, fact: UpstreamConnected, now: float) -> None:
+        self._heads.pop(record.id, None)
+        fields: dict[str, object] = {"address": fact.address, "ms": fact.seconds * 1000}
+        self._line(record, now, DEBUG, "upstream_connected", fields)
+
+    def _failed(self, record: SessionRecord, fact: UpstreamFailed, now: float) -> None:
+        # While an upstream is down, each session would say so again.
+        kept = self._thinner.count(now, fact.upstream, fact.address, fact.reason)
+        if kept is None:
+            return
+        fields: dict[str, object] = {
+            "upstream_name": fact.upstream,
+            "address": fact.address,
+            "trouble": fact.trouble,
+            "reason": fact.reason,
+            "detail": fact.detail,
+            "not_shown": kept,
+        }
+        self._line(record, now, ERROR, "upstream_failed", fields)
+
+    def _fault(self, record: SessionRecord, fact: Fault, now: float) -> None:
+        fields: dict[str, object] = {"side": str(fact.side), "kind": fact.kind, "detail": fact.detail}
+        self._line(record, now, loudness(record, fact), "fault", fields)
+
+    def _refused(self, record: SessionRecord, fact: Refused, now: float) -> None:
+        self._line(record, now, INFO, "refused", {"verb": fact.verb, "reason": fact.reason})
+
+    def _extension(self, record: SessionRecord, fact: ExtensionStruck, now: float) -> None:
+        # The same upstream strikes the same list in every session: once is news.
+        first = self._struck.first(record.upstream, record.protocol, fact.name)
+        fields: dict[str, object] = {"name": fact.name, "reason": fact.reason}
+        self._line(record, now, INFO if first else DEBUG, "extension_struck", fields)
+
+    def _plugin(self, record: SessionRecord, fact: PluginRan, now: float) -> None:
+        fields: dict[str, object] = {
+            "plugin": fact.plugin,
+            "stage": fact.stage,
+            "result": fact.result,
+            "applied": fact.applied,
+            "ms": fact.seconds * 1000,
+            "detail": fact.detail,
+        }
+        if fact.facts:
+            fields["facts"] = fact.facts
+        self._line(record, now, loudness(record, fact), "plugin", fields)
+
+    def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
+        fields: dict[str, object] = {
+            "stage": fact.stage,
+            "source": str(fact.source),
+            "action": fact.action,
+            "held": fact.held,
+            "size": fact.size,
+            "new_size": fact.new_size,
+            "digest": fact.digest,
+            "section": fact.section,
+            "partial": fact.partial,
+            "mailbox": fact.mailbox,
+            "ident": fact.ident,
+            "reverse_path": fact.reverse_path,
+            "recipients": fact.recipients,
+            "message_id": fact.message_id,
+            "reason": fact.reason,
+        }
+        self._line(record, now, INFO, "message", fields)

@@ -1,0 +1,1 @@
+"""The engines, one folder per protocol, and the registry that names them."""

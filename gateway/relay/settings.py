@@ -1,0 +1,80 @@
+"""What a listener gives its sessions.  A session keeps the settings it was born with."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..core.engine import Engine
+from ..core.rules import Rules
+from ..inspection.pipeline import Pipeline
+from .spool import SpoolSettings
+from .tls import ServerTls
+from .upstream import Upstream
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds of silence allowed, by what is awaited."""
+
+    handshake: float = 30.0  # TLS, and a PROXY header
+    prologue: float = 60.0  # the upstream's greeting and what follows before the client's
+    login: float = 180.0
+    command: float = 300.0
+    reply: float = 600.0
+    body: float = 600.0
+    idle: float = 1860.0  # within IMAP IDLE
+    keep_upstream: float = 60.0  # how long the upstream is left alone while a message is held
+
+    def of(self, phase: str) -> float:
+        """Return the time of an engine's phase."""
+        return _PHASES[phase](self)
+
+
+_PHASES: dict[str, Callable[[Timeouts], float]] = {
+    "connect": lambda t: float("inf"),  # the dialer has its own
+    "prologue": lambda t: t.prologue,
+    "login": lambda t: t.login,
+    "command": lambda t: t.command,
+    "reply": lambda t: t.reply,
+    "body": lambda t: t.body,
+    "idle": lambda t: t.idle,
+    "verdict": lambda t: float("inf"),  # each plugin has its own
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """One listener's settings, ready to use."""
+
+    name: str
+    protocol: str
+    engine: Callable[..., Engine]
+    rules: Rules
+    upstream: Upstream
+    pipeline: Pipeline
+    spool: SpoolSettings
+    tls_mode: str = "none"  # "none", "starttls", "implicit"
+    server_tls: ServerTls | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    digest: bool = True
+    proxy_from: tuple[Network, ...] = ()
+    trusted: tuple[Network, ...] = ()
+    max_connections: int = 0
+    max_per_address: int = 0
+
+
+def within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Tell whether an address lies in one of the networks; IPv4 in IPv6 counts as IPv4."""
+    if not networks:
+        return False
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)

@@ -1,0 +1,188 @@
+"""Dot-terminated bodies: SMTP DATA (RFC 5321 4.5.2) and POP3 multi-line replies (RFC 1939 3).
+
+Only CRLF.CRLF ends such a body.  Everything that another reader might take for the end
+(a bare CR or LF around a lone dot, with or without NULs) is named, so that the engine can
+refuse or mend it: this is what makes SMTP smuggling impossible.
+
+No per-line Python: `find`, `replace` and `count` run in C, and a chunk without any dot,
+which is nearly every chunk of an attachment, can neither end a body nor hold a stuffed dot.
+"""
+
+from __future__ import annotations
+
+import re
+
+_END = b"\r\n.\r\n"
+#: Two bytes of context in front of a chunk suffice to see that a newline at its start is bare.
+_LOOKALIKE = re.compile(rb"[\r\n]\0*\.\0*[\r\n]")
+_ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
+_NULS_AT_LINE_START = re.compile(rb"(?<=\n)\0+")
+
+
+def _held_back(data: bytes) -> int:
+    """Return the length of the longest end of ``data`` that CRLF.CRLF begins with."""
+    for length in range(min(4, len(data)), 0, -1):
+        if data[-length:] == _END[:length]:
+            return length
+    return 0
+
+
+def bare_newlines(data: bytes) -> tuple[bool, bool]:
+    """Tell whether there is a bare CR, and whether there is a bare LF.
+
+    data: must not end between a CR and its LF.
+    """
+    feeds = data.count(b"\n")
+    returns = data.count(b"\r")
+    if feeds == returns:
+        # Lines of one length, as base64 has: look where the line ends must be, and nowhere else.
+        first = data.find(b"\n")
+        if first < 0:
+            return False, False
+        second = data.find(b"\n", first + 1)
+        if second > 0 and first > 0:
+            stride = second - first
+            ends = data[first::stride]
+            if len(ends) == feeds and ends.count(b"\n") == feeds:
+                before = data[first - 1 :: stride][:feeds]
+                if before.count(b"\r") == returns:
+                    return False, False
+    pairs = data.count(b"\r\n")
+    return returns != pairs, feeds != pairs
+
+
+class DotDecoder:
+    """Reads one dot-terminated body, in any cutting.
+
+    After :meth:`feed` has found the end, :attr:`finished` is true and :attr:`rest` holds the
+    octets behind it.  ``watch_newlines`` switches the search for bare newlines on (SMTP).
+    """
+
+    __slots__ = (
+        "_context",
+        "_tail",
+        "_virtual",
+        "bare_cr",
+        "bare_lf",
+        "finished",
+        "lookalike",
+        "nul",
+        "rest",
+        "watch_newlines",
+    )
+
+    def __init__(self, watch_newlines: bool = True) -> None:
+        # The body starts at the start of a line, as if CRLF stood in front of it.
+        self._tail = b"\r\n"
+        self._virtual = 2
+        self._context = b""
+        self.watch_newlines = watch_newlines
+        self.bare_cr = False
+        self.bare_lf = False
+        self.nul = False
+        self.lookalike = False
+        self.finished = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets from the wire and return the content among them, unstuffed."""
+        if self._tail:
+            data = self._tail + data
+        has_dot = b"." in data
+        end = data.find(_END) if has_dot else -1
+        if end >= 0:
+            raw = data[: end + 2]
+            self.finished = True
+            self.rest = data[end + 5 :]
+            self._tail = b""
+        else:
+            keep = _held_back(data)
+            raw = data[: len(data) - keep] if keep else data
+            self._tail = data[len(data) - keep :] if keep else b""
+        if self.watch_newlines and raw:
+            self._watch(raw, has_dot)
+        # What is held back when the end is not found can't hold a whole stuffed dot either.
+        content = raw.replace(b"\r\n.", b"\r\n") if has_dot else raw
+        if self._virtual and raw:
+            # A body of nothing is ".CRLF" alone: then even the virtual CRLF is not content.
+            content = content[self._virtual :]
+            self._virtual = 0
+        return content
+
+    def _watch(self, raw: bytes, has_dot: bool) -> None:
+        bare_cr, bare_lf = bare_newlines(raw)
+        self.bare_cr |= bare_cr
+        self.bare_lf |= bare_lf
+        nul = b"\0" in raw
+        self.nul |= nul
+        # A look-alike needs a newline next to a lone dot: with CRLF only, the dot would have
+        # been stuffed or the end.  So the costly search runs only where something is bare.
+        suspicious = self.bare_cr or self.bare_lf or self.nul
+        if suspicious:
+            context = self._context + raw
+            if (has_dot or b"." in self._context) and _LOOKALIKE.search(context):
+                self.lookalike = True
+        self._context = raw[-16:]
+
+
+def stuff(data: bytes) -> bytes:
+    """Dot-stuff a whole content that starts at a line's start, and add the end.
+
+    A missing last CRLF is added: a dot-terminated body can't be without one.
+    """
+    encoder = DotEncoder(normalise=False)
+    return encoder.feed(data) + encoder.end()
+
+
+class DotEncoder:
+    """Lays a body on the wire, in any cutting: stuffs dots, ends in CRLF.CRLF.
+
+    ``normalise``: turn each bare CR or LF into CRLF and drop NULs that begin a line, so that
+    no reader, however lenient, can see an end that is none.
+    """
+
+    __slots__ = ("_at_start", "_normalise", "_pending", "_tail")
+
+    def __init__(self, normalise: bool = True) -> None:
+        self._normalise = normalise
+        self._tail = b"\r\n"  # the last two octets sent
+        self._pending = b""  # a CR whose LF may follow
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the octets to send for the next piece of content."""
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        if data[-1:] == b"\r":
+            self._pending = b"\r"
+            data = data[:-1]
+        if not data:
+            return b""
+        if self._normalise:
+            if any(bare_newlines(data)):
+                data = _ANY_NEWLINE.sub(b"\r\n", data)
+            if b"\0" in data:
+                if self._tail == b"\r\n":
+                    data = data.lstrip(b"\0")
+                data = _NULS_AT_LINE_START.sub(b"", data)
+                if not data:
+                    return b""
+        if b"." in data:
+            if data[:1] == b"." and self._tail == b"\r\n":
+                data = b"." + data
+            elif data[:2] == b"\n." and self._tail[-1:] == b"\r":
+                data = b"\n." + data[1:]
+            data = data.replace(b"\r\n.", b"\r\n..")
+        self._tail = (self._tail + data[-2:])[-2:]
+        return data
+
+    def end(self) -> bytes:
+        """Return the octets that end the body."""
+        last = b""
+        if self._pending:
+            last = b"\r\n" if self._normalise else b"\r"
+            self._tail = (self._tail + last)[-2:]
+            self._pending = b""
+        if self._tail != b"\r\n":
+            last += b"\r\n"
+        return last + b".\r\n"

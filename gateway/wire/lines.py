@@ -1,0 +1,105 @@
+"""Cutting a stream into lines and counted runs of octets, with a bound on each."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class LineTooLong(Exception):
+    """A line passed its bound before its end was seen."""
+
+
+class LineEnd(Enum):
+    """How the line that was taken last ended."""
+
+    CRLF = "crlf"
+    BARE_LF = "bare_lf"
+
+
+class LineBuffer:
+    """Bytes that were heard and not yet understood.
+
+    A line ends in CRLF; a bare LF is taken as an end too, and told by :attr:`ended`, so that
+    a rule above can refuse or mend it.  The buffer itself never interprets anything.
+    """
+
+    __slots__ = ("_data", "_position", "_scanned", "ended")
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._position = 0
+        self._scanned = 0  # no LF between position and here: a slow line is scanned once
+        self.ended = LineEnd.CRLF
+
+    def __len__(self) -> int:
+        return len(self._data) - self._position
+
+    def feed(self, data: bytes) -> None:
+        """Add what was heard."""
+        if self._position == len(self._data):
+            self._data = data
+            self._position = self._scanned = 0
+        else:
+            held = self._data[self._position :]
+            self._scanned -= self._position
+            self._position = 0
+            self._data = held + data
+
+    def line(self, limit: int) -> bytes | None:
+        """Take one line, with its end; None if there is no whole line yet.
+
+        limit: octets, the end included.  Raises LineTooLong as soon as the line can't fit;
+        the octets stay in the buffer (see :meth:`skip_line`).
+        """
+        end = self._data.find(b"\n", max(self._scanned, self._position))
+        if end < 0:
+            self._scanned = len(self._data)
+            if len(self._data) - self._position >= limit:
+                raise LineTooLong(len(self))
+            return None
+        if end + 1 - self._position > limit:
+            raise LineTooLong(end + 1 - self._position)
+        line = self._data[self._position : end + 1]
+        self._position = self._scanned = end + 1
+        self.ended = LineEnd.CRLF if line[-2:] == b"\r\n" else LineEnd.BARE_LF
+        return line
+
+    def skip_line(self) -> bool:
+        """Throw away octets up to the next line end; tell whether it was reached."""
+        end = self._data.find(b"\n", self._position)
+        if end < 0:
+            self.clear()
+            return False
+        self._position = self._scanned = end + 1
+        return True
+
+    def take(self, count: int) -> bytes:
+        """Take at most ``count`` octets."""
+        end = min(self._position + count, len(self._data))
+        if self._position == 0 and end == len(self._data):
+            data = self._data
+            self._data = b""
+            self._position = self._scanned = 0
+            return data
+        data = self._data[self._position : end]
+        self._position = end
+        self._scanned = max(self._scanned, end)
+        return data
+
+    def take_all(self) -> bytes:
+        """Take everything."""
+        return self.take(len(self))
+
+    def push_back(self, data: bytes) -> None:
+        """Put octets back in front of what is left."""
+        self._data = data + self._data[self._position :]
+        self._position = self._scanned = 0
+
+    def peek(self, count: int) -> bytes:
+        """Return at most ``count`` octets without taking them."""
+        return self._data[self._position : self._position + count]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._data = b""
+        self._position = self._scanned = 0

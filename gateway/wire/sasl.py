@@ -1,0 +1,115 @@
+"""Reading SASL exchanges for what an audit wants: mechanism, identity, and no password.
+
+The payloads are relayed unchanged; this only looks on.  What it keeps is the identity.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+#: Mechanisms in which the client sends its password, or a token as good as one.
+REVEALING = frozenset({"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"})
+
+#: Mechanisms that are known by name; others count as "other" in metrics.
+KNOWN = frozenset(
+    {
+        "PLAIN",
+        "LOGIN",
+        "CRAM-MD5",
+        "DIGEST-MD5",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-512",
+        "XOAUTH2",
+        "OAUTHBEARER",
+        "GSSAPI",
+        "NTLM",
+        "EXTERNAL",
+        "ANONYMOUS",
+    }
+)
+
+_NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}\Z")
+
+
+def mechanism_name(word: bytes) -> str | None:
+    """Return the mechanism's name in upper case; None if it is none (RFC 4422 3.1)."""
+    return word.decode("ascii").upper() if _NAME.match(word) else None
+
+
+def decode(payload: bytes) -> bytes | None:
+    """Decode one base64 payload; ``=`` is an empty one; None if it is not base64."""
+    if payload == b"=":
+        return b""
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+class SaslReader:
+    """Looks on at one authentication exchange.
+
+    user: the authentication identity, as far as it was seen; "" until then.
+    sent: whether a password or token has crossed the wire.
+    """
+
+    __slots__ = ("_count", "mechanism", "sent", "user")
+
+    def __init__(self, mechanism: str) -> None:
+        self.mechanism = mechanism
+        self.user = ""
+        self.sent = False
+        self._count = 0
+
+    @property
+    def reveals(self) -> bool:
+        """Whether the mechanism sends the password or token itself."""
+        return self.mechanism in REVEALING
+
+    def client(self, payload: bytes) -> None:
+        """Look at one payload of the client, still in base64, without its line end."""
+        data = decode(payload)
+        index = self._count
+        self._count += 1
+        if data is None:
+            # Not base64: whatever it is, somebody may have typed a password.
+            self.sent = self.sent or (self.reveals and bool(payload))
+            return
+        mechanism = self.mechanism
+        if mechanism == "PLAIN":
+            parts = data.split(b"\0")  # RFC 4616 2: [authzid] NUL authcid NUL passwd
+            if len(parts) == 3:
+                self._name(parts[1])
+            self.sent = self.sent or bool(data)
+        elif mechanism == "LOGIN":
+            if index == 0:
+                self._name(data)
+            else:
+                self.sent = True
+        elif mechanism == "CRAM-MD5":
+            self._name(data.rpartition(b" ")[0])  # RFC 2195 2
+        elif mechanism in ("XOAUTH2", "OAUTHBEARER"):
+            if index == 0:
+                found = re.search(rb"(?:^|,)a=([^,\x01]*)", data) if mechanism == "OAUTHBEARER" else None
+                if found:
+                    self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
+                elif data.startswith(b"user="):
+                    self._name(data[5:].split(b"\1", 1)[0])
+                self.sent = self.sent or bool(data)
+        elif mechanism.startswith("SCRAM-"):
+            found = re.search(rb"(?:^|,)n=([^,]*)", data) if index == 0 else None  # RFC 5802 7
+            if found:
+                self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
+        elif mechanism == "DIGEST-MD5":
+            found = re.search(rb'username="((?:[^"\\]|\\.)*)"', data)  # RFC 2831 2.1.2
+            if found:
+                self._name(found.group(1))
+        elif mechanism == "ANONYMOUS":
+            self.user = "anonymous"
+
+    def _name(self, name: bytes) -> None:
+        if not self.user and name:
+            self.user = name[:512].decode("utf-8", "backslashreplace")
