@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
+import platform
 import pwd
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 from twisted.internet import defer, threads
-from twisted.internet.task import LoopingCall
+from twisted.internet.error import TimeoutError as TwistedTimeoutError
 
-from .admin.server import AdminServer
+from . import __version__
 from .config.errors import ConfigurationError, StartError
 from .config.model import Configuration
 from .config.model import Listener as ListenerTable
@@ -26,8 +28,12 @@ from .config.reading import read
 from .config.rules import rules_for
 from .inspection.loader import LoadedPlugin, PluginSpec, load_plugins
 from .inspection.pipeline import Pipeline
-from .observe.hub import Hub
+from .observe import log_setup
+from .observe.console import Palette
+from .observe.hub import Hub, Sink
 from .observe.metrics import Metrics
+from .observe.transcript import Chooser
+from .observe.writer import Writer
 from .protocols.registry import ENGINES
 from .relay.limits import ConnectionLimits
 from .relay.listener import Listener, Sessions
@@ -37,3 +43,7 @@ from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError
 from .relay.upstream import Address, Upstream
 
 Result = TypeVar("Result")
+
+#: How often the reactor's lag is sampled, in seconds.
+LAG_INTERVAL = 1.0
+THREADS = 16

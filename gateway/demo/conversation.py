@@ -202,7 +202,7 @@ class Conversation(Protocol):
         if self._outbox:
             self._write(self._outbox.popleft())
         if self._outbox:
-            self._timer = reactor.callLater(_TICK, self._pump)  # type: ignore[attr-defined]
+            self._timer = reactor.callLater(_TICK, self._pump)
         elif self._closing:
             self._lose()
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 LITERAL = re.compile(rb"\{(\d{1,10})(\+?)\}\Z")
-_ATOM = re.compile(rb'(?:[^\s()\[\]"{]|\[[^\]]*\])+|[\[\]]')
+_ATOM = re.compile(rb'(?:\[[^\]]*\]|[^\s()"{])+')
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _DATE = re.compile(r"\s?(\d{1,2})-([A-Za-z]{3})-(\d{4})(?: (\d\d):(\d\d):(\d\d) ([+-]\d{4}))?")
 

@@ -1,4 +1,4 @@
-"""What IMAP tells about a message: envelope, body structure and sections (RFC 3501 sections 6.4.5 and 7.4.2)."""
+"""What IMAP tells about a message: envelope, body structure, sections (RFC 3501 sections 6.4.5, 7.4.2)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import email.message
 import email.utils
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.demo.imap_grammar import ImapSyntaxError, nstring
 
@@ -134,7 +135,9 @@ def body_structure(part: Part, *, extended: bool) -> bytes:
 
 def _parameters(part: Part, name: str) -> bytes:
     pairs = []
-    for key, value in (part.typed(name).get_params(header=name) or [])[1:]:
+    found: list[tuple[str, Any]] = part.typed(name).get_params(header=name) or []
+    for key, value in found[1:]:
+        # A value in the syntax of RFC 2231 comes as (charset, language, text).
         text = value[2] if isinstance(value, tuple) else value
         pairs += [
             nstring(key.upper().encode("latin-1", "replace")),

@@ -1,4 +1,4 @@
-"""The keys of IMAP SEARCH (RFC 3501 section 6.4.4) that the embedded upstream knows: all but RECENT's meaning."""
+"""The keys of IMAP SEARCH (RFC 3501 section 6.4.4) of the embedded upstream; nothing is ever RECENT."""
 
 from __future__ import annotations
 

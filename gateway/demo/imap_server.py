@@ -33,6 +33,7 @@ _SELECTED = {
 _KEEPS_NUMBERS = {"FETCH", "STORE", "SEARCH"}
 _SYSTEM_FLAGS = {flag.lower(): flag for flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen")}
 _FLAGS = "(\\Answered \\Flagged \\Deleted \\Seen \\Draft)"
+_PERMANENT = "(\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*)"
 _MACROS = {
     "FAST": ["FLAGS", "INTERNALDATE", "RFC822.SIZE"],
     "ALL": ["FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"],
@@ -96,12 +97,13 @@ class ImapServer(Conversation):
             command, self._command = bytes(self._command), bytearray()
             self.line(command)
         elif int(found[1]) > MAX_LITERAL:
-            self._say(
-                f"{_verbs(line)[-1]} NO [TOOBIG] literal too big" if not found[2] else "* BYE literal too big"
-            )
+            # The bytes of a non-synchronising literal are on their way already (RFC 7888 section 4).
             self._command.clear()
             if found[2]:
+                self._say("* BYE literal too big")
                 self.close()
+            else:
+                self._say(f"{line.partition(b' ')[0].decode('utf-8', 'replace')} NO [TOOBIG] literal too big")
         else:
             self._command += b"\r\n"
             self._literal = int(found[1])
@@ -262,9 +264,7 @@ class ImapServer(Conversation):
         self._told = {message.uid: frozenset(message.flags) for message in self._view}
         mailbox.watchers.add(self._mailbox_changed)
         self._say(f"* FLAGS {_FLAGS}")
-        self._say(
-            f"* OK [PERMANENTFLAGS {'()' if read_only else _FLAGS[:-1] + ' ' + chr(92) + '*)'}] limited"
-        )
+        self._say(f"* OK [PERMANENTFLAGS {'()' if read_only else _PERMANENT}] limited")
         self._say(f"* {len(self._view)} EXISTS")
         self._say("* 0 RECENT")
         for number, message in enumerate(self._view, 1):

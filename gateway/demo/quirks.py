@@ -31,7 +31,7 @@ class Quirks:
     hang_after: str = ""
     close_after: str = ""
     final_dot_reply: bytes | None = None
-    """The reply (with its CRLF) to a whole SMTP message; the message is delivered only if it starts with ``2``."""
+    """The reply (with its CRLF) to a whole SMTP message; a ``2`` at its start delivers the message."""
     extra_capabilities: list[str] = field(default_factory=list)
     no_capabilities: set[str] = field(default_factory=set)
     """Capability names in upper case (first word) that are not offered."""

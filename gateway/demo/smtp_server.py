@@ -25,9 +25,14 @@ class SmtpServer(Conversation):
         super().__init__(site, implicit_tls=implicit_tls)
         self._greeted = False
         self._in_data = False
+        self._searched = 0
         self._chunk: int | None = None
         self._last_chunk = False
-        self._reset()
+        self._from: str | None = None
+        self._parameters: tuple[str, ...] = ()
+        self._recipients: list[str] = []
+        self._content = bytearray()
+        self._too_big = False
 
     def greet(self) -> None:
         self._say(220, f"{self.site.hostname} {self.protocol.upper()} ready")
@@ -127,6 +132,7 @@ class SmtpServer(Conversation):
         self._in_data = True
         # The end of the DATA line counts as the line end before a dot that follows at once.
         self.buffer[:0] = b"\r\n"
+        self._searched = 0
 
     def do_bdat(self, argument: str) -> None:
         """Takes one chunk (RFC 3030 section 2); its bytes follow even when it is refused."""
@@ -193,11 +199,12 @@ class SmtpServer(Conversation):
     # Messages.
 
     def _consume_data(self) -> bool:
-        end = self.buffer.find(b"\r\n.\r\n")
+        end = self.buffer.find(b"\r\n.\r\n", self._searched)
         if end < 0:
             if len(self.buffer) > MAX_SIZE:
                 self._too_big = True
                 del self.buffer[:-4]
+            self._searched = max(0, len(self.buffer) - 4)
             return False
         content = self.take(end + 5)[2:-3]
         self._in_data = False
@@ -254,9 +261,9 @@ class SmtpServer(Conversation):
         self.send(reply)
 
     def _reset(self) -> None:
-        self._from: str | None = None
-        self._parameters: tuple[str, ...] = ()
-        self._recipients: list[str] = []
+        self._from = None
+        self._parameters = ()
+        self._recipients = []
         self._content = bytearray()
         self._too_big = False
 

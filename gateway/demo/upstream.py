@@ -1,9 +1,9 @@
 """The embedded upstream: every port on 127.0.0.1, in this process.
 
-``python -m gateway.demo.upstream --json`` runs it alone: it prints one JSON line (host, ports, CA file, users)
-and runs until its standard input closes or a SIGTERM comes. On standard input it takes one word a line and
-answers each with one JSON line: ``transcript`` (what was heard) and ``accepted`` (messages with envelopes); a
-JSON object sets the quirks from then on.
+``python -m gateway.demo.upstream --json`` runs it alone: it prints one JSON line (host, ports, CA file,
+users) and runs until its standard input closes or a SIGTERM comes. On standard input it takes one word a
+line and answers each with one JSON line: ``transcript`` (what was heard) and ``accepted`` (messages with
+their envelopes); a JSON object sets the quirks from then on.
 """
 
 from __future__ import annotations
@@ -97,12 +97,13 @@ class EmbeddedUpstream:
         """
         from twisted.internet import reactor
 
+        listen: Any = reactor.listenTCP
         for kinds, implicit in ((_PLAIN, False), (_IMPLICIT, True)):
             for name, kind in kinds.items():
                 if implicit and self.site.tls is None:
                     continue
                 factory = _Factory(kind, self.site, implicit_tls=implicit)
-                port = reactor.listenTCP(0, factory, interface=HOST)  # type: ignore[attr-defined]
+                port = listen(0, factory, interface=HOST)
                 self._listening.append(port)
                 self.ports[name] = port.getHost().port
         return dict(self.ports)
@@ -145,13 +146,13 @@ class _Control(LineOnlyReceiver):
                 answer = "ok"
             except (ValueError, TypeError) as error:
                 answer = {"error": str(error)}
-        self.sendLine(json.dumps(answer).encode("ascii"))
+        self.sendLine(json.dumps(answer).encode("ascii"))  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: object = None) -> None:
         from twisted.internet import reactor
 
-        if reactor.running:  # type: ignore[attr-defined]
-            reactor.stop()  # type: ignore[attr-defined]
+        if reactor.running:
+            reactor.stop()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,13 +175,18 @@ def main(arguments: list[str] | None = None) -> int:
         ports = upstream.start()
         users = {name: user.password for name, user in upstream.store.users.items()}
         facts = {"host": HOST, "ports": ports, "ca": str(authority.certificate), "users": users}
-        if options.json:
-            sys.stdout.write(json.dumps(facts) + "\n")
-        else:
-            sys.stdout.writelines(f"{name:6} {HOST}:{port}\n" for name, port in ports.items())
-        sys.stdout.flush()
-        stdio.StandardIO(_Control(upstream))
-        reactor.run()  # type: ignore[attr-defined]
+
+        def announce() -> None:
+            if options.json:
+                sys.stdout.write(json.dumps(facts) + "\n")
+            else:
+                sys.stdout.writelines(f"{name:6} {HOST}:{port}\n" for name, port in ports.items())
+            sys.stdout.flush()
+
+        # Only once the reactor handles signals: whoever reads the line may send a SIGTERM at once.
+        reactor.callLater(0, announce)
+        stdio.StandardIO(_Control(upstream))  # type: ignore[no-untyped-call]
+        reactor.run()
     return 0
 
 

@@ -11,8 +11,6 @@ is one f-string: the session's part of it is kept, the second's part of the time
 
 from __future__ import annotations
 
-import time
-from json.encoder import encode_basestring
 from typing import Protocol
 
 from ..core.facts import (
@@ -36,8 +34,8 @@ from ..core.steps import (
     TlsInfo,
     TlsStarted,
 )
-from ..core.text import shown
 from .hub import Sink, Watch
+from .json_line import Clock, quote, value
 from .levels import (
     CEILING,
     DEBUG,
@@ -59,40 +57,6 @@ class Lines(Protocol):
 
     def write(self, line: str) -> None:
         """Take one line, its line end included."""
-
-
-class Clock:
-    """Writes wall-clock seconds as ISO 8601 in UTC with milliseconds; keeps the last second."""
-
-    __slots__ = ("_second", "_text")
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def stamp(self, now: float) -> str:
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{int((now - second) * 1000):03d}Z"
-
-
-def value(thing: object) -> str:
-    """Write one value as JSON.  Strings of strangers are made safe to show first."""
-    if isinstance(thing, str):
-        return encode_basestring(shown(thing))
-    if thing is True or thing is False:
-        return "true" if thing else "false"
-    if isinstance(thing, int):
-        return str(int(thing))
-    if isinstance(thing, float):
-        return repr(round(thing, 3))
-    if thing is None:
-        return "null"
-    if isinstance(thing, dict):
-        return "{" + ",".join(f"{value(str(key))}:{value(item)}" for key, item in thing.items()) + "}"
-    return encode_basestring(shown(str(thing)))
 
 
 def tls_fields(tls: TlsInfo | None) -> dict[str, object] | None:
@@ -161,13 +125,13 @@ class CommandLog(Sink):
         passed = (now - at) * 1000 if 0 < at < now else 0.0
         clock = self._clock
         second = int(now)
-        if second != clock._second:
+        if second != clock.second:
             clock.stamp(now)
         # shown texts are safe already, and verbs and results are closed sets.
         self._write(
-            f'{{"ts":"{clock._text}.{int((now - second) * 1000):03d}Z","level":"info","event":"command",'
-            f'{head}"verb":"{command.verb}","shown":{encode_basestring(command.shown)},'
-            f'"result":"{reply.result}","reply":{encode_basestring(reply.shown)},"ms":{passed:.1f}}}\n'
+            f'{{"ts":"{clock.text}.{int((now - second) * 1000):03d}Z","level":"info","event":"command",'
+            f'{head}"verb":"{command.verb}","shown":{quote(command.shown)},'
+            f'"result":"{reply.result}","reply":{quote(reply.shown)},"ms":{passed:.1f}}}\n'
         )
 
     def _head(self, record: SessionRecord) -> str:

@@ -30,8 +30,7 @@ class Writer:
     bound: lines that wait at most.
     dropped_line: makes the line that tells how many were dropped.
 
-    ``dropped`` is the number of lines dropped so far.  All methods may be called from any
-    thread; ``write`` never blocks.
+    All methods may be called from any thread; ``write`` never blocks.
     """
 
     def __init__(
@@ -54,16 +53,23 @@ class Writer:
         self._deadline = float("inf")
         self._midline = False  # a write failed in the middle of a line
         self._told = 0
-        self.dropped = 0
+        # Two counters, so that each has one thread that adds to it.
+        self._kept_out = 0
+        self._lost = 0
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """The number of lines dropped so far."""
+        return self._kept_out + self._lost
 
     def write(self, line: str) -> None:
         """Take a line, its line end included."""
         queue = self._queue
         waiting = len(queue)
         if waiting >= self._bound or self._closing:
-            self.dropped += 1
+            self._kept_out += 1
             return
         queue.append(line)
         if not self._awake:
@@ -117,8 +123,8 @@ class Writer:
             if self._put("".join(lines).encode("utf-8", "backslashreplace")):
                 self._told = dropped
             else:
-                # The notice is no line that anybody lost; the count of it stays to be told.
-                self.dropped += len(lines) - (dropped > self._told)
+                # The notice is no line that anybody lost; what it told stays to be told.
+                self._lost += len(lines) - (dropped > self._told)
                 if self._closing or not self._pause():
                     return
 

@@ -220,9 +220,8 @@ class Link(ABC):
         self._tls.bio_write(data)
         if self.handshaking:
             self._shake()
-            if self.handshaking or self.closed:
-                return
-        self._decrypt()
+        if self.tls_info is not None and not self.closed:  # else: not there yet, or failed
+            self._decrypt()
 
     def _decrypt(self) -> None:
         tls = self._tls

@@ -387,6 +387,7 @@ class Bodies(Conversation):
         self._final_left -= 1
         if self._final_left == 0:
             self._data_command = None
+            self._junk = 0
             worst = max(self._final_results, key=("ok", "temp", "perm").index)
             self._reply(entry.command, worst, reply.lines[0])
             self._drop_message()
@@ -411,7 +412,6 @@ class Bodies(Conversation):
         self._encoder = None
         self._by_chunks = self._chunk_streamed = False
         self._dirty = False
-        self._junk = 0
         self._reset_transaction()
 
     def _rset_upstream(self) -> None:

@@ -305,16 +305,18 @@ class SmtpEngine(Logins, Bodies):
         """A command that is relayed as it is."""
         text = f"{verb} {shown(rest)}" if rest else verb
         command = self._command(verb, text)
-        if self._count_junk():
+        if self._is_too_much(command):
             return
         line = verb.encode() + (b" " + rest if rest else b"") + b"\r\n"
         self._relay(command, line, self._r_reset if verb == "RSET" else self._pass)
 
-    def _count_junk(self) -> bool:
+    def _is_too_much(self, command: CommandSeen) -> bool:
+        """Count a command that moves no mail; end the session when they never end."""
         self._junk += 1
         if self._junk <= self.rules.max_junk_commands:
             return False
         self._fault(CLIENT, FaultKind.TOO_MANY_COMMANDS, "no message among them")
+        self._reply(command, "refused", "421")
         self._fail(Trouble.TOO_MANY_ERRORS)
         return True
 
@@ -409,7 +411,7 @@ class SmtpEngine(Logins, Bodies):
             self._error(command, 500, "5.5.1", "Command unrecognized")
         elif not name or not name.isascii():
             self._error(command, 501, "5.5.4", f"Syntax: {verb} hostname")
-        elif not self._count_junk():
+        elif not self._is_too_much(command):
             self._emit(ClientNamed("ehlo", shown(name, 255)))
             self._sync = True
             handler = self._r_helo if verb == "HELO" else self._r_ehlo
@@ -555,6 +557,7 @@ class SmtpEngine(Logins, Bodies):
             if self._offered_recipients == self.rules.max_recipients + 1:
                 self._fault(CLIENT, FaultKind.TOO_MANY_RECIPIENTS, str(self.rules.max_recipients))
             if self._offered_recipients > 10 * self.rules.max_recipients:
+                self._reply(command, "refused", "421")
                 self._fail(Trouble.TOO_MANY_ERRORS)
                 return
             self._answer(command, 452, "4.5.3", "Too many recipients", "too_many_recipients")

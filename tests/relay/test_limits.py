@@ -1,0 +1,26 @@
+"""Counting connections."""
+
+from __future__ import annotations
+
+from gateway.relay.limits import ConnectionLimits, address_key
+
+
+def test_each_limit_has_its_name():
+    limits = ConnectionLimits(3)
+    assert limits.refuses("a", "192.0.2.1", 2, 1) == ""
+    limits.add("a", "192.0.2.1")
+    assert limits.refuses("a", "192.0.2.1", 2, 1) == "limit_address"
+    assert limits.refuses("b", "192.0.2.1", 2, 1) == ""
+    limits.add("a", "192.0.2.2")
+    assert limits.refuses("a", "192.0.2.3", 2, 1) == "limit_listener"
+    limits.add("b", "192.0.2.2")
+    assert limits.refuses("c", "192.0.2.9", 0, 0) == "limit_total"
+    for listener, address in (("a", "192.0.2.1"), ("a", "192.0.2.2"), ("b", "192.0.2.2")):
+        limits.remove(listener, address)
+    assert limits.connections == 0 and not limits._by_address, "addresses that left are forgotten"
+
+
+def test_ipv6_counts_by_64():
+    assert address_key("2001:db8::1") == address_key("2001:db8::ffff")
+    assert address_key("2001:db8::1") != address_key("2001:db8:0:1::1")
+    assert address_key("192.0.2.1") == "192.0.2.1"
