@@ -2,14 +2,15 @@
  * The load generator: SMTP, POP3 and IMAP clients in number, over plaintext, implicit TLS or STARTTLS.
  *
  *   load --protocol smtp|pop3|imap --port N [--tls none|implicit|starttls]
- *        [--workload session|bulk|noop|idle] [--op append] [--connections N] [--workers N]
+ *        [--workload session|bulk|noop|idle] [--op append|fetch] [--connections N] [--workers N]
  *        [--seconds S] [--count N] [--size BYTES] [--text] [--pipeline N] [--per-session N] [--deadline S]
  *
  * session  connect, [TLS], capabilities, login, a small transaction, quit; then again on a new connection
  * bulk     log in once, then a message of --size again and again: DATA, RETR, FETCH BODY[] or APPEND
  * noop     log in once, then NOOP and its answer again and again (--pipeline: that many in one packet;
  *          --per-session: connect anew after about that many, for a server that limits them)
- * idle     log in --connections times, SELECT and IDLE, say {"held": N}, and wait for the end of standard input
+ * idle     log in --connections times, SELECT, [--op fetch: FETCH a large message], IDLE, say {"held": N}, and
+ *          wait for the end of standard input
  *
  * Every answer is checked, every message fetched is compared byte by byte with the one expected.  A run ends
  * after --seconds or --count operations, whichever comes first; what is under way is brought to its end.
@@ -208,6 +209,8 @@ static void imap_script(int session, int bulk, int noop, int idle)
         script[steps - 1].replies = pipelined;
         end(1);
     }
+    if (idle && !strcmp(op, "fetch"))
+        step("a7 FETCH 2 BODY[]\r\n", IMAP_TAGGED);
     if (idle) {
         step("a8 IDLE\r\n", IMAP_PLUS);
         step("DONE\r\n", IMAP_TAGGED);

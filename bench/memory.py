@@ -16,7 +16,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from peers import Backend, BenchError, Cores, Mailgate, build, family, raise_file_limit, run_load
+from peers import (
+    Backend,
+    BenchError,
+    Cores,
+    Mailgate,
+    build,
+    family,
+    idle_load,
+    raise_file_limit,
+    run_load,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +95,30 @@ def peak_of(
     }
 
 
+def kept_by_idle(cores: Cores, size: int = 4 << 20, connections: int = 200) -> dict[str, float]:
+    """Return the KiB that an idle IMAP connection over TLS holds, without and with a message of
+    ``size`` octets fetched before."""
+    found = {}
+    backend = Backend(cores, size)
+    try:
+        for name, fetch in (("idle", 0), ("idle, after a fetch", size)):
+            gateway = Mailgate(cores, backend)
+            try:
+                port = gateway.ports["imap", "implicit"]
+                way = ["--protocol", "imap", "--tls", "implicit", "--port", port, "--size", size]
+                run_load(cores, *way, "--count", 50)  # warm: what is loaded once does not count
+                run_load(cores, *way, "--workload", "bulk", "--connections", 2, "--count", 2)
+                before = sum(status(pid)["VmRSS"] for pid in family(gateway.pid))
+                with idle_load(cores, port, connections, "implicit", fetch):
+                    after = sum(status(pid)["VmRSS"] for pid in family(gateway.pid))
+                found[name] = (after - before) / 1024 / connections
+            finally:
+                gateway.stop()
+    finally:
+        backend.stop()
+    return found
+
+
 @contextlib.contextmanager
 def gateways(cores: Cores, backend: Backend) -> Iterator[dict[bool, Mailgate]]:
     """mailgate without and with the plugin."""
@@ -126,6 +160,14 @@ def main() -> int:
                 print(f"{route.name:32}" + "".join(f"{value:>9.1f}" for value in line.values()))
     finally:
         backend.stop()
+    try:
+        idle = kept_by_idle(cores)
+        table["KiB of an idle TLS connection"] = idle
+        print("KiB of an idle IMAP connection over TLS: ", end="")
+        print(", ".join(f"{name} {value:.1f}" for name, value in idle.items()))
+    except BenchError as error:
+        table["idle"] = str(error)
+        print(f"idle connections failed: {error}")
     if args.json:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
     return 1 if any(isinstance(line, str) for line in table.values()) else 0

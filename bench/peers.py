@@ -339,10 +339,14 @@ def run_load(cores: Cores, *options: object, workers: int | None = None) -> dict
 
 
 @contextlib.contextmanager
-def idle_load(cores: Cores, port: int, connections: int, way: str) -> Iterator[None]:
-    """Hold ``connections`` IMAP sessions in IDLE while the block runs."""
+def idle_load(cores: Cores, port: int, connections: int, way: str, fetch: int = 0) -> Iterator[None]:
+    """Hold ``connections`` IMAP sessions in IDLE while the block runs.
+
+    fetch: octets of the backend's large message, to be fetched by each session first; 0: none is.
+    """
     options: list[object] = ["--protocol", "imap", "--port", port, "--tls", way, "--workload", "idle"]
     options += ["--connections", connections, "--deadline", 120]
+    options += ["--op", "fetch", "--size", fetch] if fetch else []
     process = subprocess.Popen(
         load_command(cores, options),
         stdin=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import pwd
@@ -14,36 +15,485 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from cryptography import x509
 from prometheus_client import CollectorRegistry
 from twisted.internet import defer, threads
 from twisted.internet.error import TimeoutError as TwistedTimeoutError
 
 from . import __version__
+from .admin.lag import LagMeter
+from .admin.server import AdminServer
 from .config.errors import ConfigurationError, StartError
 from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
 from .config.rules import rules_for
-from .inspection.loader import LoadedPlugin, PluginSpec, load_plugins
+from .inspection.loader import LoadedPlugin, load_plugins
 from .inspection.pipeline import Pipeline
 from .observe import log_setup
 from .observe.console import Palette
 from .observe.hub import Hub, Sink
 from .observe.metrics import Metrics
-from .observe.transcript import Chooser
+from .observe.transcript import Choice, Transcripts
 from .observe.writer import Writer
 from .protocols.registry import ENGINES
 from .relay.limits import ConnectionLimits
 from .relay.listener import Listener, Sessions
 from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
-from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError
+from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
 from .relay.upstream import Address, Upstream
 
 Result = TypeVar("Result")
 
-#: How often the reactor's lag is sampled, in seconds.
-LAG_INTERVAL = 1.0
+#: Threads for plugins that are plain functions, and for resolving names.
 THREADS = 16
+
+
+class TwistedRunner:
+    """Runs plugins for the pipeline: in threads, and with a limit of time."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a thread of the reactor's pool."""
+        result: Result = await threads.deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), function, *arguments
+        )
+        return result
+
+    async def with_limit(self, awaitable: Awaitable[Result], seconds: float) -> Result:
+        """Await for at most so many seconds.  Raises TimeoutError."""
+        waiting: defer.Deferred[Any] = defer.ensureDeferred(awaitable)  # type: ignore[arg-type]
+        waiting.addTimeout(seconds, self._reactor)
+        try:
+            result: Result = await waiting
+        except TwistedTimeoutError:
+            raise TimeoutError(f"no verdict within {seconds:g} s") from None
+        return result
+
+
+class Parts:
+    """What one reading of the configuration gives: everything that a reload exchanges."""
+
+    def __init__(self, configuration: Configuration, runner: TwistedRunner, spool: SpoolSettings) -> None:
+        """Build everything.  Raises StartError, and changes nothing outside itself."""
+        self.configuration = configuration
+        try:
+            self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
+            self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
+            self.pipeline = Pipeline(self.plugins, runner, on_exception=_plugin_failed)
+            self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
+        except (TlsError, OSError) as error:
+            raise StartError(str(error)) from None
+        self.certificates = {
+            pair.certificate.name: expiry_of(pair.certificate)
+            for table in configuration.listeners
+            for pair in table.tls.certificates
+        }
+
+    def _settings(self, table: ListenerTable, spool: SpoolSettings) -> SessionSettings:
+        upstream = next(u for u in self.configuration.upstreams if u.name == table.upstream)
+        hold = self.pipeline.subscribes(table.name, table.protocol)
+        limits, timeouts, tls = table.limits, table.timeouts, table.tls
+        return SessionSettings(
+            name=table.name,
+            protocol=table.protocol,
+            engine=ENGINES[table.protocol],
+            rules=rules_for(self.configuration, table, upstream, hold),
+            upstream=self.upstreams[table.upstream],
+            pipeline=self.pipeline,
+            spool=spool,
+            tls_mode=tls.mode,
+            server_tls=_server_tls(table) if tls.mode != "none" else None,
+            timeouts=Timeouts(
+                handshake=timeouts.handshake,
+                prologue=timeouts.prologue,
+                login=timeouts.login,
+                command=timeouts.command,
+                reply=timeouts.reply,
+                body=timeouts.body,
+                idle=timeouts.idle,
+            ),
+            digest=table.digest,
+            proxy_from=tuple(table.proxy_protocol_from),
+            trusted=tuple(table.trusted_networks),
+            max_connections=limits.connections,
+            max_per_address=limits.connections_per_address,
+        )
+
+
+def _upstream(table: UpstreamTable) -> Upstream:
+    client_tls = None
+    if table.tls != "none":
+        pair = KeyPair(table.certificate, table.key) if table.certificate and table.key else None
+        client_tls = ClientTls(verify=table.verify, ca=table.ca, pair=pair)
+    return Upstream(
+        table.name,
+        [Address(address.host, address.port) for address in table.addresses],
+        tls=table.tls,
+        client_tls=client_tls,
+        server_name=table.server_name,
+        connect_timeout=table.connect_timeout,
+        retry_after=table.retry_after,
+        proxy_protocol=table.proxy_protocol,
+    )
+
+
+def _server_tls(table: ListenerTable) -> ServerTls:
+    tls = table.tls
+    return ServerTls(
+        [KeyPair(pair.certificate, pair.key) for pair in tls.certificates],
+        protocol=table.protocol,
+        profile=tls.profile,
+        client_ca=tls.client_ca,
+        client_certificate=tls.client_certificate,
+        key_log=_key_log(tls.key_log) if tls.key_log else None,
+    )
+
+
+def _key_log(path: Path) -> Callable[[bytes], None]:
+    """Return what writes OpenSSL's key log for Wireshark: with it, anyone can read the traffic."""
+    structlog.get_logger().warning(
+        "key log is on: whoever reads the file can decrypt every connection", path=str(path)
+    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    return lambda line: void(os.write(descriptor, line + b"\n"))
+
+
+def void(_value: object) -> None:
+    """Take a value and give none."""
+
+
+def _transcripts(configuration: Configuration) -> Transcripts | None:
+    """Return what chooses sessions to be written down; None where none is to be."""
+    choices = [
+        Choice(
+            directory=table.directory,
+            listeners=table.listeners,
+            users=table.users,
+            addresses=table.addresses,
+            share=table.share,
+            content=table.content,
+        )
+        for table in configuration.transcripts
+    ]
+    return Transcripts(choices) if choices else None
+
+
+def _plugin_failed(plugin: str, error: BaseException) -> None:
+    structlog.get_logger().error("plugin failed", plugin=plugin, exc_info=error)
+
+
+class Gateway:
+    """The running gateway: listeners, sessions, sinks, admin server.
+
+    extra_sinks: more watchers of facts, as the demonstration has.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        *,
+        log: Writer | None = None,
+        extra_sinks: Sequence[Sink] = (),
+    ) -> None:
+        """Prepare everything but the sockets.  Raises StartError."""
+        self._reactor = reactor
+        self._runner = TwistedRunner(reactor)
+        self._spool = SpoolSettings(configuration.spool.directory, configuration.spool.memory)
+        self._parts = Parts(configuration, self._runner, self._spool)
+        self._log = structlog.get_logger()
+        self.registry = CollectorRegistry()
+        self.metrics = self._make_metrics()
+        sinks: list[Sink] = [*extra_sinks, self.metrics]
+        self.hub = Hub(sinks)
+        self.metrics.watch_hub(self.hub)
+        self.metrics.watch_spool(lambda: self._spool.in_use)
+        self.metrics.certificates(self._parts.certificates)
+        if log is not None:
+            self.metrics.watch_log(lambda: log.dropped)
+        self.sessions = Sessions(
+            self.hub,
+            ConnectionLimits(configuration.limits.connections),
+            reactor,
+            _transcripts(configuration),
+        )
+        self.listeners: dict[str, Listener] = {}
+        self._admin: AdminServer | None = None
+        self._lag = LagMeter(reactor, self.metrics.reactor_lag)
+        self._stopping = False
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._parts.configuration
+
+    def _make_metrics(self) -> Metrics:
+        configuration = self._parts.configuration
+        return Metrics(
+            self.registry,
+            listeners={table.name: table.protocol for table in configuration.listeners},
+            upstreams=[table.name for table in configuration.upstreams],
+            plugins={plugin.name: plugin.stages for plugin in self._parts.plugins},
+            verbs={name: engine.verbs for name, engine in ENGINES.items()},
+            build=build_info(),
+        )
+
+    # -- start -------------------------------------------------------------
+
+    def bind(self) -> None:
+        """Bind every listener and the admin server.  Raises StartError, and then binds none."""
+        try:
+            for table in self.configuration.listeners:
+                self.listeners[table.name] = self._bound(table)
+            admin = self.configuration.admin.address
+            if admin is not None:
+                self._admin = AdminServer(admin.host, admin.port, self.registry, self.readiness)
+                try:
+                    self._admin.start()
+                except Exception as error:  # noqa: BLE001 - Twisted wraps the OSError
+                    cause = getattr(error, "socketError", error)
+                    raise StartError(_bind_problem("admin", str(admin), cause)) from None
+        except StartError:
+            for listener in self.listeners.values():
+                listener.stop()
+            raise
+
+    def _bound(self, table: ListenerTable) -> Listener:
+        address = table.address
+        listener = Listener(
+            self._parts.settings[table.name], address.host, address.port, self.sessions, self._log
+        )
+        try:
+            listener.bind()
+        except OSError as error:
+            raise StartError(_bind_problem(f"listener {table.name!r}", str(address), error)) from None
+        return listener
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._reactor.suggestThreadPoolSize(THREADS)
+        self._parts.pipeline.start()
+        self.sessions.start()
+        self._lag.start()
+        for listener in self.listeners.values():
+            listener.start()
+            settings = listener.settings
+            self._log.info(
+                "listening",
+                listener=settings.name,
+                protocol=settings.protocol,
+                address=listener.address,
+                tls=settings.tls_mode,
+                upstream=settings.upstream.name,
+            )
+        if self._admin is not None:
+            self._log.info("admin", address=f"http://{self.configuration.admin.address}")
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Say whether mail can pass: listeners up, and an upstream of each not known dead."""
+        listeners = {name: listener.is_listening for name, listener in self.listeners.items()}
+        upstreams = {name: upstream.is_up() for name, upstream in self._parts.upstreams.items()}
+        ready = not self._stopping and all(listeners.values()) and all(upstreams.values())
+        return ready, {
+            "listeners": listeners,
+            "upstreams": upstreams,
+            "sessions": len(self.sessions),
+            "stopping": self._stopping,
+        }
+
+    # -- reload ------------------------------------------------------------
+
+    def reload(self, configuration: Configuration) -> None:
+        """Build new, swap, let old sessions end.  Raises StartError, and then nothing has changed."""
+        parts = Parts(configuration, self._runner, self._spool)
+        fresh: dict[str, Listener] = {}
+        kept: dict[str, Listener] = {}
+        by_address = {(one.host, one.port): one for one in self.listeners.values()}
+        old_parts, self._parts = self._parts, parts
+        try:
+            for table in configuration.listeners:
+                there = by_address.get((table.address.host, table.address.port))
+                if there is not None:
+                    kept[table.name] = there
+                else:
+                    fresh[table.name] = self._bound(table)
+        except StartError:
+            for listener in fresh.values():
+                listener.stop()
+            self._parts = old_parts
+            raise
+        for name, listener in kept.items():
+            listener.settings = parts.settings[name]
+        for listener in self.listeners.values():
+            if listener not in kept.values():
+                listener.stop()
+        parts.pipeline.start()
+        for listener in fresh.values():
+            listener.start()
+        self.listeners = {**kept, **fresh}
+        self.sessions.limits.total = configuration.limits.connections
+        self.metrics.certificates(parts.certificates)
+        old_parts.pipeline.stop()
+        self._log.info("reloaded", listeners=len(self.listeners))
+
+    # -- stop --------------------------------------------------------------
+
+    def stop(self) -> defer.Deferred[None]:
+        """Accept no more, let messages in flight finish, say goodbye; then leave, within a bound."""
+        self._stopping = True
+        for listener in self.listeners.values():
+            listener.stop()
+        self._log.info("stopping", sessions=len(self.sessions))
+        done: defer.Deferred[None] = defer.Deferred()
+        bound = self._reactor.callLater(self.configuration.limits.drain, self.sessions.cut)
+
+        def finished() -> None:
+            if bound.active():
+                bound.cancel()
+            self.sessions.cut()
+            self._lag.stop()
+            self._parts.pipeline.stop()
+            waiting = self._admin.stop() if self._admin is not None else defer.succeed(None)
+            waiting.addBoth(lambda _: done.callback(None))
+
+        self.sessions.stop(finished)
+        return done
+
+    def close(self) -> None:
+        """Close the sinks: call it when the reactor has stopped."""
+        self.hub.close()
+
+
+def build_info() -> dict[str, str]:
+    """Return the labels of ``mailgate_build_info``."""
+    import twisted
+    from OpenSSL import SSL
+
+    return {
+        "version": __version__,
+        "revision": os.environ.get("MAILGATE_REVISION", ""),
+        "python": platform.python_version(),
+        "twisted": twisted.__version__,
+        "openssl": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode().split()[1],
+    }
+
+
+def _bind_problem(what: str, address: str, error: OSError) -> str:
+    """Say why an address can't be listened on, and what helps."""
+    if error.errno == errno.EADDRINUSE:
+        return f"{what}: {address} is in use by another program (see `ss -ltnp`)"
+    if error.errno == errno.EACCES:
+        return (
+            f"{what}: no permission to listen on {address}; a port below 1024 needs root (with `user` set) "
+            "or the capability CAP_NET_BIND_SERVICE"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{what}: {address} is no address of this machine"
+    return f"{what}: can't listen on {address}: {error.strerror or error}"
+
+
+def drop_privileges(user: str) -> None:
+    """Become another user, for good.  Raises StartError."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"user: there is no user {user!r}") from None
+    try:
+        os.initgroups(user, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except OSError as error:
+        raise StartError(f"user: can't become {user!r}: {error.strerror}") from None
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it asked to be told (sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + path[1:] if path.startswith("@") else path)
+        sock.send(state.encode())
+
+
+def open_log(configuration: Configuration) -> tuple[Writer, Sink]:
+    """Set the program's own log up, and return its writer and the sessions' sink.
+
+    Raises StartError where the log can't be opened.
+    """
+    log = configuration.log
+    stream = {"stderr": sys.stderr, "stdout": sys.stdout}.get(str(log.output))
+    target: Path | int = stream.fileno() if stream is not None else Path(log.output)
+    terminal = stream is not None and stream.isatty()
+    json = log.format == "json" or (log.format == "auto" and not terminal)
+    palette = Palette.of(stream) if stream is not None else Palette()
+    try:
+        writer = Writer(target, dropped_line=log_setup.dropped_line(json, palette))
+    except OSError as error:
+        raise StartError(f"log.output: can't write {log.output}: {error.strerror}") from None
+    log_setup.set_up(writer, json=json, level=log.level, palette=palette)
+    sink = log_setup.session_log(writer, json=json, level=log.level, commands=log.commands, palette=palette)
+    return writer, sink
+
+
+def run(configuration: Configuration, path: Path) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status.  Raises StartError before that.
+
+    SIGHUP reads the configuration at ``path`` again; SIGUSR1 opens the log's file anew.
+    """
+    from .relay.reactor import install
+
+    install()
+    from twisted.internet import reactor
+
+    writer, session_log = open_log(configuration)
+    unwatch = log_setup.watch_twisted()
+    log = structlog.get_logger()
+    try:
+        gateway = Gateway(configuration, reactor, log=writer, extra_sinks=[session_log])
+        gateway.bind()
+        if configuration.user:
+            drop_privileges(configuration.user)
+    except StartError:
+        writer.close()
+        raise
+    status = 0
+
+    def started() -> None:
+        gateway.start()
+        notify("READY=1")
+
+    def reload() -> None:
+        notify("RELOADING=1")
+        try:
+            gateway.reload(read(path))
+            writer.reopen()
+        except ConfigurationError as error:
+            for problem in error.problems:
+                log.error("reload refused", problem=str(problem))
+        except StartError as error:
+            log.error("reload refused", problem=str(error))
+        notify("READY=1")
+
+    def stop() -> None:
+        if not gateway._stopping:
+            notify("STOPPING=1")
+            gateway.stop().addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+
+    def on_signal(what: Callable[[], None]) -> Callable[[int, object], None]:
+        return lambda _number, _frame: reactor.callFromThread(what)  # type: ignore[attr-defined]
+
+    reactor.callWhenRunning(started)  # type: ignore[attr-defined]
+    signal.signal(signal.SIGHUP, on_signal(reload))
+    signal.signal(signal.SIGUSR1, on_signal(writer.reopen))
+    signal.signal(signal.SIGTERM, on_signal(stop))
+    signal.signal(signal.SIGINT, on_signal(stop))
+    reactor.run(installSignalHandlers=False)  # type: ignore[attr-defined]
+    gateway.close()
+    log.info("stopped")
+    unwatch()
+    writer.close()
+    return status

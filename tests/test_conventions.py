@@ -27,7 +27,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": {"config", "core", "observe", "app", "relay", "protocols"},
 }
 #: What never appears in the pure packages, at all.
-IMPURE = {"twisted", "OpenSSL", "socket", "ssl", "os", "pathlib", "time", "datetime", "asyncio", "threading", "io"}
+IMPURE = {
+    "twisted",
+    "OpenSSL",
+    "socket",
+    "ssl",
+    "os",
+    "pathlib",
+    "time",
+    "datetime",
+    "asyncio",
+    "threading",
+    "io",
+}
 STANDARD_ONLY = {"wire", "core", "protocols"}
 
 
@@ -96,7 +108,9 @@ def test_every_module_has_a_docstring(path: Path):
 def tracked() -> list[Path]:
     """Return the project's own text files."""
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
+        )
         names = listed.stdout.split("\0")
     except (OSError, subprocess.CalledProcessError):  # an unpacked sdist has no repository
         names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if ".venv" not in path.parts]
@@ -106,7 +120,9 @@ def tracked() -> list[Path]:
 FORBIDDEN = {
     "an absolute path of somebody's machine": re.compile(r"/(?:root|home|Users)/\w|/work/"),
     "a private key": re.compile("-----BEGIN (?:RSA |EC )?PRIVATE " + "KEY-----"),
-    "the name of a registry's host": re.compile(r"pypi" + r"\.org|pythonhosted|registry\.npmjs|deb\.debian" + r"\.org"),
+    "the name of a registry's host": re.compile(
+        r"pypi" + r"\.org|pythonhosted|registry\.npmjs|deb\.debian" + r"\.org"
+    ),
 }
 
 

@@ -36,7 +36,8 @@ def host_name(header: str) -> str:
     """Return the host of a Host header, in lower case, without its port (RFC 9110 7.2)."""
     header = header.strip().lower()
     if header.startswith("["):
-        return header[1:].partition("]")[0]
+        host, _, rest = header[1:].partition("]")
+        return host if not rest or rest[0] == ":" else header
     return header.partition(":")[0].rstrip(".")
 
 

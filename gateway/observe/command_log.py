@@ -59,15 +59,15 @@ class Lines(Protocol):
         """Take one line, its line end included."""
 
 
-def tls_fields(tls: TlsInfo | None) -> dict[str, object] | None:
-    """Write what a handshake agreed on, as an object of the log; None without TLS."""
+def tls_object(tls: TlsInfo | None) -> str:
+    """Write what a handshake agreed on as JSON; null without TLS."""
     if tls is None:
-        return None
-    fields: dict[str, object] = {"version": tls.version, "cipher": tls.cipher, "group": tls.group}
-    fields |= {"sni": tls.sni, "resumed": tls.resumed}
-    if tls.peer:
-        fields |= {"peer": tls.peer, "verified": tls.verified}
-    return fields
+        return "null"
+    peer = f',"peer":{value(tls.peer)},"verified":{value(tls.verified)}' if tls.peer else ""
+    return (
+        f'{{"version":{value(tls.version)},"cipher":{value(tls.cipher)},"group":{value(tls.group)},'
+        f'"sni":{value(tls.sni)},"resumed":{value(tls.resumed)}{peer}}}'
+    )
 
 
 class CommandLog(Sink):
@@ -84,6 +84,7 @@ class CommandLog(Sink):
         self._commands = commands
         self._clock = Clock()
         self._heads: dict[str, str] = {}  # session -> its part of every line
+        self._open: set[str] = set()
         self._struck = Once()
         self._thinner = Thinner()
 
@@ -113,7 +114,8 @@ class CommandLog(Sink):
         # Whatever changes the head of a session's lines must be heard, written or not.
         wanted.setdefault(LoginSeen, self._forget_head)
         wanted.setdefault(UpstreamConnected, self._forget_head)
-        wanted.setdefault(SessionClosed, self._forget_head)
+        wanted.setdefault(SessionClosed, self._forget)
+        wanted.setdefault(SessionOpened, self._opened)
         return wanted
 
     # -- the hot path ------------------------------------------------------
@@ -124,14 +126,12 @@ class CommandLog(Sink):
         at = command.at
         passed = (now - at) * 1000 if 0 < at < now else 0.0
         clock = self._clock
-        second = int(now)
-        if second != clock.second:
-            clock.stamp(now)
+        stamp = clock.text if now == clock.now else clock.stamp(now)
         # shown texts are safe already, and verbs and results are closed sets.
         self._write(
-            f'{{"ts":"{clock.text}.{int((now - second) * 1000):03d}Z","level":"info","event":"command",'
-            f'{head}"verb":"{command.verb}","shown":{quote(command.shown)},'
-            f'"result":"{reply.result}","reply":{quote(reply.shown)},"ms":{passed:.1f}}}\n'
+            f'{{"ts":"{stamp}","level":"info","event":"command",{head}"verb":"{command.verb}",'
+            f'"shown":{quote(command.shown)},"result":"{reply.result}","reply":{quote(reply.shown)},'
+            f'"ms":{passed:.1f}}}\n'
         )
 
     def _head(self, record: SessionRecord) -> str:
@@ -148,6 +148,10 @@ class CommandLog(Sink):
     def _forget_head(self, record: SessionRecord, fact: object, now: float) -> None:
         self._heads.pop(record.id, None)
 
+    def _forget(self, record: SessionRecord, fact: object, now: float) -> None:
+        self._heads.pop(record.id, None)
+        self._open.discard(record.id)
+
     # -- everything else ---------------------------------------------------
 
     def _line(
@@ -163,9 +167,12 @@ class CommandLog(Sink):
         return f'{{"ts":"{stamp}","level":"{NAMES[level]}","event":"{event}",{head}{rest}}}\n'
 
     def _opened(self, record: SessionRecord, fact: SessionOpened, now: float) -> None:
+        self._open.add(record.id)
+        if self._level > DEBUG:
+            return
         server = f"{record.server_address}:{record.server_port}"
         fields: dict[str, object] = {"client_port": record.client_port, "server": server}
-        if record.peer_address:
+        if record.peer_address not in ("", record.client_address):
             fields["peer"] = record.peer_address
         self._line(record, now, DEBUG, "session_opened", fields)
 
@@ -175,48 +182,45 @@ class CommandLog(Sink):
         if level < self._level:
             return
         tls = record.client_tls
-        fields: dict[str, object] = {
-            "client_port": record.client_port,
-            "mechanism": login.mechanism,
-            "outcome": login.outcome,
-            "protection": record.protection,
-            "password_exposed": password_exposed(record, login),
-            "reply": login.reply,
-            "tls_version": tls.version if tls else "",
-            "tls_cipher": tls.cipher if tls else "",
-            "client_name": record.client_name,
-            "client_program": record.client_program,
-        }
         # The user of a login line is the one who tried, whatever came of it.
-        self._write(self._join(now, level, "login", self._make_head(record, login.user), fields))
+        self._write(
+            f'{{"ts":"{self._clock.stamp(now)}","level":"{NAMES[level]}","event":"login",'
+            f'{self._make_head(record, login.user)}"client_port":{record.client_port},'
+            f'"mechanism":{value(login.mechanism)},"outcome":{value(login.outcome)},'
+            f'"protection":"{record.protection}",'
+            f'"password_exposed":{"true" if password_exposed(record, login) else "false"},'
+            f'"reply":{value(login.reply)},"tls_version":{value(tls.version if tls else "")},'
+            f'"tls_cipher":{value(tls.cipher if tls else "")},'
+            f'"client_name":{value(record.client_name)},"client_program":{value(record.client_program)}}}\n'
+        )
 
     def _closed(self, record: SessionRecord, fact: SessionClosed, now: float) -> None:
-        fields: dict[str, object] = {
-            "reason": fact.reason,
-            "ended_by": record.ended_by,
-            "detail": fact.detail,
-            "seconds": fact.seconds,
-            "commands": record.commands,
-            "messages": record.messages,
-            "bytes_from_client": record.bytes_from_client,
-            "bytes_to_client": record.bytes_to_client,
-            "bytes_from_upstream": record.bytes_from_upstream,
-            "bytes_to_upstream": record.bytes_to_upstream,
-            "protection": record.protection,
-            "mechanism": record.mechanism,
-            "client_port": record.client_port,
-            "client_name": record.client_name,
-            "client_program": record.client_program,
-            "upstream_address": record.upstream_address,
-            "client_tls": tls_fields(record.client_tls),
-            "upstream_tls": tls_fields(record.upstream_tls),
-        }
-        if record.peer_address:
-            fields["peer"] = record.peer_address
-        if record.tags:
-            fields["tags"] = record.tags
-        self._line(record, now, loudness(record, fact), "session", fields)
-        self._heads.pop(record.id, None)
+        if record.id not in self._open:
+            self._heads.pop(record.id, None)
+            return  # refused at once: that was said, and thinned where it came in floods
+        level = loudness(record, fact)
+        if level >= self._level:
+            more = ""
+            if record.peer_address not in ("", record.client_address):
+                more += f',"peer":{value(record.peer_address)}'
+            if record.tags:
+                more += f',"tags":{value(record.tags)}'
+            self._write(
+                f'{{"ts":"{self._clock.stamp(now)}","level":"{NAMES[level]}","event":"session",'
+                f"{self._heads.get(record.id) or self._head(record)}"
+                f'"reason":"{fact.reason}","ended_by":{value(record.ended_by)},"detail":{value(fact.detail)},'
+                f'"seconds":{fact.seconds:.3f},"commands":{record.commands},"messages":{record.messages},'
+                f'"bytes_from_client":{record.bytes_from_client},"bytes_to_client":{record.bytes_to_client},'
+                f'"bytes_from_upstream":{record.bytes_from_upstream},'
+                f'"bytes_to_upstream":{record.bytes_to_upstream},'
+                f'"protection":"{record.protection}","mechanism":{value(record.mechanism)},'
+                f'"client_port":{record.client_port},"client_name":{value(record.client_name)},'
+                f'"client_program":{value(record.client_program)},'
+                f'"upstream_address":{value(record.upstream_address)},'
+                f'"client_tls":{tls_object(record.client_tls)},'
+                f'"upstream_tls":{tls_object(record.upstream_tls)}{more}}}\n'
+            )
+        self._forget(record, fact, now)
 
     def _refused_connection(self, record: SessionRecord, fact: ConnectionRefused, now: float) -> None:
         # A flood of connections must not become a flood of lines.
@@ -231,7 +235,11 @@ class CommandLog(Sink):
 
     def _tls(self, record: SessionRecord, fact: TlsStarted, now: float) -> None:
         fields: dict[str, object] = {"side": str(fact.side), "mode": fact.mode}
-        self._line(record, now, DEBUG, "tls", fields | (tls_fields(fact.tls) or {}))
+        fields |= {"version": fact.tls.version, "cipher": fact.tls.cipher, "group": fact.tls.group}
+        fields |= {"sni": fact.tls.sni, "resumed": fact.tls.resumed}
+        if fact.tls.peer:
+            fields |= {"peer": fact.tls.peer, "verified": fact.tls.verified}
+        self._line(record, now, DEBUG, "tls", fields)
 
     def _tls_failed(self, record: SessionRecord, fact: TlsFailed, now: float) -> None:
         fields: dict[str, object] = {"side": str(fact.side), "mode": fact.mode}

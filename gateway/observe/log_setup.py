@@ -17,10 +17,11 @@ from typing import Any
 import structlog
 
 from .command_log import CommandLog, Lines
-from .console import Console, Palette, own_line
+from .console import Console
 from .hub import Sink
 from .json_line import Clock, value
 from .levels import INFO, LEVELS
+from .terminal import Palette, own_line
 
 Event = MutableMapping[str, Any]
 

@@ -20,7 +20,7 @@ from .session import Session
 from .settings import SessionSettings
 
 if TYPE_CHECKING:
-    from ..observe.transcript import Chooser
+    from ..observe.transcript import Transcripts
 
 #: How many connections one event may accept, so that one busy port does not starve the others.
 ACCEPT_BATCH = 64
@@ -42,7 +42,9 @@ def _session_id() -> str:
 class Sessions:
     """Every session of the process, their limits, and the one clock that ticks them all."""
 
-    def __init__(self, hub: Hub, limits: ConnectionLimits, reactor: Any, chooser: Chooser | None = None) -> None:
+    def __init__(
+        self, hub: Hub, limits: ConnectionLimits, reactor: Any, chooser: Transcripts | None = None
+    ) -> None:
         self.hub = hub
         self.limits = limits
         self.reactor = reactor
@@ -137,9 +139,7 @@ class Listener:
 
     direct = True
 
-    def __init__(
-        self, settings: SessionSettings, host: str, port: int, sessions: Sessions, log: Any
-    ) -> None:
+    def __init__(self, settings: SessionSettings, host: str, port: int, sessions: Sessions, log: Any) -> None:
         self.settings = settings
         self.host = host
         self.port = port

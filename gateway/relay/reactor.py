@@ -11,9 +11,12 @@ import sys
 from select import EPOLLIN, EPOLLOUT
 from typing import Any
 
-from twisted.internet import epollreactor
-from twisted.internet.main import installReactor
-from twisted.python import log
+from twisted.internet import epollreactor, main
+from twisted.python import log as twisted_log
+
+# Twisted's functions here are untyped.
+log: Any = twisted_log
+_install: Any = main.installReactor
 
 
 class DirectEPollReactor(epollreactor.EPollReactor):
@@ -51,4 +54,5 @@ WRITABLE = EPOLLOUT
 def install() -> None:
     """Install the reactor, unless one is installed already (a test's, say)."""
     if "twisted.internet.reactor" not in sys.modules:
-        installReactor(DirectEPollReactor())
+        reactor: Any = DirectEPollReactor
+        _install(reactor())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer
@@ -176,8 +177,6 @@ class Session:
 
     def heard(self, side: Side, data: bytes) -> None:
         """Octets came from a side."""
-        if self._recorder is not None and self._proxy is None:
-            self._recorder.heard(side, data)
         if self._proxy is not None:
             self._hear_proxy_header(data)
             return
@@ -197,7 +196,9 @@ class Session:
             return
         self._lost_by = self._lost_by or str(side)
         if not clean and self._engine.in_body[side]:
-            self._publish(Fault(side, FaultKind.TRUNCATED_TLS, "closed without close_notify within a message"))
+            self._publish(
+                Fault(side, FaultKind.TRUNCATED_TLS, "closed without close_notify within a message")
+            )
         self._input(self._engine.closed, side)
 
     def link_lost(self, side: Side, detail: str) -> None:
@@ -305,9 +306,13 @@ class Session:
         self._busy = True
         self._active = time.monotonic()
         try:
+            if self._recorder is not None:
+                method = partial(self._recorded, method)
             self._perform(method(*arguments))
             while self._queue and not self.over:
                 method, arguments = self._queue.popleft()
+                if self._recorder is not None:
+                    method = partial(self._recorded, method)
                 self._perform(method(*arguments))
         finally:
             self._busy = False
@@ -320,8 +325,6 @@ class Session:
         """Perform steps in order; adjacent sends to one side leave as one."""
         if not steps:
             return
-        if self._recorder is not None:
-            self._recorder.steps(steps)
         now = self._now = time.time()
         record, hub = self.record, self._hub
         pending: list[list[bytes]] = [[], []]
@@ -341,6 +344,18 @@ class Session:
                 self._note(step)
                 hub.publish(record, step, now)  # type: ignore[arg-type]
         self._flush(pending)
+
+    def _recorded(self, method: Callable[..., list[Step]], *arguments: Any) -> list[Step]:
+        """Give the engine one input, and write down what was said and what came of it."""
+        recorder, engine = self._recorder, self._engine
+        assert recorder is not None
+        if method == engine.receive:
+            recorder.heard(*arguments)
+        else:
+            recorder.news(_NEWS[method.__name__](*arguments))
+        steps = method(*arguments)
+        recorder.steps(steps, (len(engine.heard[CLIENT]), len(engine.heard[UPSTREAM])))
+        return steps
 
     def _flush(self, pending: list[list[bytes]]) -> None:
         for side in (CLIENT, UPSTREAM):
@@ -377,7 +392,12 @@ class Session:
 
     def _do_connect(self, _step: Connect) -> None:
         self._dialer = Dialer(
-            self.settings.upstream, self.record, self._reactor, self._publish, self._connected, self._unreachable
+            self.settings.upstream,
+            self.record,
+            self._reactor,
+            self._publish,
+            self._connected,
+            self._unreachable,
         )
         self._dialer.start()
 
@@ -560,7 +580,8 @@ class Session:
         """Close both links, settle everything, tell the summary."""
         if self.over:
             return
-        self._perform(self._engine.finished())
+        finish = self._engine.finished
+        self._perform(finish() if self._recorder is None else self._recorded(finish))
         self.over = True
         if self._dialer is not None:
             self._dialer.stop()
@@ -603,6 +624,30 @@ def _dotted(pieces: Iterator[bytes], normalise: bool) -> Iterator[bytes]:
         if wire:
             yield wire
     yield encoder.end()
+
+
+#: How an input that is no octets is written in a transcript, by its method of the engine.
+_NEWS: dict[str, Callable[..., str]] = {
+    "opened": lambda: "open",
+    "routed": lambda route: "routed tls" if route.tls is not None else "routed",
+    "unreachable": lambda trouble: f"unreachable {trouble}",
+    "handshaken": lambda side, _tls: f"tls {side}",
+    "decided": lambda _source, outcome: _outcome_news(outcome),
+    "body_sent": lambda _side: "sent",
+    "closed": lambda side: f"closed {side}",
+    "fail": lambda trouble: f"fail {trouble}",
+    "stop_when_quiet": lambda: "stop",
+    "keep_upstream": lambda: "keep",
+    "finished": lambda: "finished",
+}
+
+
+def _outcome_news(outcome: Outcome) -> str:
+    if outcome.action is Action.PASS:
+        return "pass"
+    if outcome.action is Action.MODIFY:
+        return f"modify {outcome.size}"
+    return f"{outcome.action} {outcome.reason}{' accept' if outcome.accept else ''}"
 
 
 _ORDERS: dict[type, Callable[[Session, Any], None]] = {

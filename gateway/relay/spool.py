@@ -56,7 +56,7 @@ class Spool:
                     self._pieces = [b"".join(self._pieces)]
             else:
                 directory = self._settings.directory
-                self._file = tempfile.TemporaryFile(dir=directory, buffering=0)
+                self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
                 for piece in (*self._pieces, data):
                     self._write_all(piece)
                 self._pieces = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from OpenSSL import SSL
@@ -57,6 +58,14 @@ def _names(certificate: Path) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
+
+
+def expiry_of(certificate: Path) -> float:
+    """Return when a certificate expires, in seconds since the epoch."""
+    from cryptography import x509
+
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return loaded.not_valid_after_utc.timestamp()
 
 
 def _context(minimum: int, ciphers: bytes) -> SSL.Context:
@@ -113,8 +122,7 @@ class ServerTls:
                     mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
                 context.set_verify(mode, lambda _c, _x, _e, _d, ok: bool(ok))
             if key_log is not None:
-                write = key_log
-                context.set_keylog_callback(lambda _connection, line: write(line))
+                context.set_keylog_callback(partial(_keep_keys, key_log))
             if self._default is None:
                 self._default = context
             for name in _names(pair.certificate):
@@ -136,6 +144,10 @@ class ServerTls:
         connection = SSL.Connection(self._default, None)
         connection.set_accept_state()
         return connection
+
+
+def _keep_keys(write: Callable[[bytes], None], _connection: SSL.Connection, line: bytes) -> None:
+    write(line)
 
 
 def _alpn_chooser(ours: Sequence[bytes]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
@@ -176,8 +188,7 @@ class ClientTls:
         if verify:
             context.set_verify(SSL.VERIFY_PEER, lambda _c, _x, _e, _d, ok: bool(ok))
         if key_log is not None:
-            write = key_log
-            context.set_keylog_callback(lambda _connection, line: write(line))
+            context.set_keylog_callback(partial(_keep_keys, key_log))
         self._context = context
 
     def connection(self, name: str) -> SSL.Connection:
@@ -263,4 +274,3 @@ def handshake_problem(error: BaseException) -> tuple[str, str]:
         if fragment in text:
             return reason, detail
     return "other", text
-

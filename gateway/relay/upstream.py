@@ -109,7 +109,11 @@ class Upstream:
 
         def unresolved(failure: Any) -> None:
             # A resolver that fails for a moment does not unmake what is known.
-            done(known[1] if known is not None else f"can't resolve {address.host}: {failure.getErrorMessage()}")
+            done(
+                known[1]
+                if known is not None
+                else f"can't resolve {address.host}: {failure.getErrorMessage()}"
+            )
 
         threads.deferToThread(_look_up, address).addCallbacks(resolved, unresolved)
 
@@ -174,7 +178,11 @@ class Dialer:
 
     def tick(self, now: float) -> None:
         """Give this address up if its time is over.  ``now``: of the upstream's clock."""
-        if not self._over and self._address is not None and now - self._began > self._upstream.connect_timeout:
+        if (
+            not self._over
+            and self._address is not None
+            and now - self._began > self._upstream.connect_timeout
+        ):
             self._give_up("timeout", f"no connection within {self._upstream.connect_timeout:g} s")
 
     # -- one address after the other ---------------------------------------
@@ -336,9 +344,7 @@ class Dialer:
 def _proxy_header(version: str, record: SessionRecord) -> bytes:
     """Introduce the client to the upstream (HAProxy's PROXY protocol)."""
     if version == "v1":
-        return build_v1(
-            record.client_address, record.client_port, record.server_address, record.server_port
-        )
+        return build_v1(record.client_address, record.client_port, record.server_address, record.server_port)
     tls = record.client_tls
     return build_v2(
         record.client_address,

@@ -26,7 +26,9 @@ def record(protocol: str = "imap", **more: object) -> SessionRecord:
     return made
 
 
-def answered(verb: str, shown: str, result: str = "ok", reply: str = "OK done", ms: float = 41.5) -> ReplySeen:
+def answered(
+    verb: str, shown: str, result: str = "ok", reply: str = "OK done", ms: float = 41.5
+) -> ReplySeen:
     """A command with its reply, to be published at NOW."""
     return ReplySeen(CommandSeen(1, verb, shown, at=NOW - ms / 1000), result, reply)
 

@@ -59,8 +59,12 @@ EVERY_FACT = [
 
 
 def logged(*facts: Any, about: SessionRecord | None = None, **options: Any) -> list[dict[str, Any]]:
+    """What a session logs that was opened before."""
     lines = Kept()
-    publish(Hub([CommandLog(lines, **options)]), about or record(), *facts)
+    hub = Hub([CommandLog(lines, **options)])
+    publish(hub, about or record(), SessionOpened())
+    lines.clear()
+    publish(hub, about or record(), *facts)
     assert all(line.endswith("\n") and line.count("\n") == 1 for line in lines)
     return [json.loads(line) for line in lines]
 
@@ -88,8 +92,8 @@ def test_a_command_and_its_reply_are_one_line_with_their_latency() -> None:
 @pytest.mark.parametrize("fact", EVERY_FACT, ids=lambda fact: type(fact).__name__)
 def test_every_line_begins_with_the_same_keys_in_the_same_order(fact: Any) -> None:
     lines = Kept()
-    publish(Hub([CommandLog(lines, level="debug")]), record(), fact)
-    [line] = lines
+    publish(Hub([CommandLog(lines, level="debug")]), record(), SessionOpened(), fact)
+    line = lines[-1]
     assert list(json.loads(line))[: len(HEAD)] == HEAD
 
 
@@ -186,8 +190,8 @@ def test_what_strangers_say_stays_on_one_line_and_moves_no_terminal(fact: Any) -
             fact = type(fact)(**{n: getattr(fact, n) for n in fact.__dataclass_fields__} | {name: HOSTILE})
     if isinstance(fact, ReplySeen):  # the engine has made these safe
         fact = answered("NOOP", shown(HOSTILE), "ok", shown(HOSTILE))
-    publish(Hub([CommandLog(lines, level="debug")]), about, fact)
-    [line] = lines
+    publish(Hub([CommandLog(lines, level="debug")]), about, SessionOpened(), fact)
+    line = lines[-1]
     assert line.rstrip("\n").isprintable()
     line.encode()
     assert json.loads(line)["user"] == 'a"b\\c\\x0d\\x0ad\\x1b[31m\\u202e\\x9b\\u2028é\\udcff\\x00'
@@ -259,9 +263,26 @@ def test_an_upstream_that_is_down_is_told_once_a_second_for_each_address() -> No
 def test_a_closed_session_leaves_nothing_behind() -> None:
     log = CommandLog(Kept())
     hub = Hub([log])
-    publish(hub, record(), answered("NOOP", "NOOP"), SessionClosed(CloseReason.QUIT, "", 1.0))
-    publish(hub, record(), ConnectionRefused("limit_total"))
-    assert not log._heads
+    publish(
+        hub, record(), SessionOpened(), answered("NOOP", "NOOP"), SessionClosed(CloseReason.QUIT, "", 1.0)
+    )
+    publish(hub, record(), ConnectionRefused("limit_total"), SessionClosed(CloseReason.POLICY, "", 0.0))
+    assert not log._heads and not log._open
+
+
+def test_a_connection_that_was_refused_has_no_summary() -> None:
+    """Its refusal was said, and a flood of them is thinned."""
+    lines = Kept()
+    refused = (ConnectionRefused("limit_total"), SessionClosed(CloseReason.POLICY, "", 0.0))
+    publish(Hub([CommandLog(lines, level="debug")]), record(), *refused)
+    assert [json.loads(line)["event"] for line in lines] == ["connection_refused"]
+
+
+def test_who_was_in_front_is_told_where_somebody_was() -> None:
+    [line] = logged(SessionOpened(), about=record(peer_address="192.0.2.7"), level="debug")
+    assert "peer" not in line
+    [line] = logged(SessionOpened(), about=record(peer_address="198.51.100.1"), level="debug")
+    assert line["peer"] == "198.51.100.1"
 
 
 def test_an_internal_error_is_an_error() -> None:

@@ -26,13 +26,19 @@ U>  250 8BITMIME
 >C  250-PIPELINING
 >C  250-SIZE 10240000
 """
-HELD_GREETED = GREETED + """
+HELD_GREETED = (
+    GREETED
+    + """
 >C  250-CHUNKING
 >C  250 8BITMIME
 """
-PLAIN_GREETED = GREETED + """
+)
+PLAIN_GREETED = (
+    GREETED
+    + """
 >C  250 8BITMIME
 """
+)
 CHUNKING_GREETED = HELD_GREETED.replace("U>  250-SIZE", "U>  250-CHUNKING\nU>  250-SIZE")
 MAIL = """
 C>  MAIL FROM:<a@example.org>
@@ -61,7 +67,10 @@ def test_held_message_goes_on_only_after_the_verdict():
     """The upstream hears DATA only once the pipeline has passed the message."""
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + DATA + """
+        HELD_GREETED
+        + MAIL
+        + DATA
+        + """
 ?   pass
 >U  DATA
 U>  354 go
@@ -83,7 +92,10 @@ def test_bdat_upstream_where_it_takes_that():
     """RFC 3030: one BDAT LAST, counted, without a round trip for 354."""
     play(
         SmtpEngine,
-        CHUNKING_GREETED + MAIL + DATA + """
+        CHUNKING_GREETED
+        + MAIL
+        + DATA
+        + """
 ?   pass
 >U| BDAT 20 LAST\\r\\n
 !   SendBody(upstream, raw)
@@ -109,7 +121,10 @@ def test_a_stopped_message_never_reaches_the_upstream(verdict, reply):
     """The client hears the verdict; the upstream only that the envelope is void."""
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + DATA + f"""
+        HELD_GREETED
+        + MAIL
+        + DATA
+        + f"""
 ?   {verdict}
 >C  {reply}
 >U  RSET
@@ -126,7 +141,10 @@ U>  250 ok
 def test_the_upstreams_refusal_of_data_is_the_clients_final_reply():
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + DATA + """
+        HELD_GREETED
+        + MAIL
+        + DATA
+        + """
 ?   pass
 >U  DATA
 U>  452 4.3.1 no space
@@ -142,7 +160,10 @@ U>  250 ok
 def test_the_final_reply_is_the_upstreams_own(final):
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + DATA + f"""
+        HELD_GREETED
+        + MAIL
+        + DATA
+        + f"""
 ?   pass
 >U  DATA
 U>  354 go
@@ -159,7 +180,8 @@ def test_mail_rcpt_rcpt_data_in_one_packet():
     """RFC 2920: replies leave in the order of the commands; our 354 waits for its turn."""
     play(
         SmtpEngine,
-        HELD_GREETED + """
+        HELD_GREETED
+        + """
 C>  MAIL FROM:<a@example.org>
 C>  RCPT TO:<b@example.org>
 C>  RCPT TO:<c@example.org>
@@ -183,7 +205,8 @@ U>  250 2.1.5 Ok
 def test_data_without_a_valid_recipient():
     play(
         SmtpEngine,
-        HELD_GREETED + """
+        HELD_GREETED
+        + """
 C>  MAIL FROM:<a@example.org>
 C>  RCPT TO:<b@example.org>
 C>  DATA
@@ -228,7 +251,9 @@ U>  250 ok
 def test_commands_behind_the_end_of_data_are_answered_in_order():
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + """
+        HELD_GREETED
+        + MAIL
+        + """
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)
@@ -255,7 +280,9 @@ U>  250 noop
 def test_a_streamed_message_waits_for_the_upstreams_354():
     play(
         SmtpEngine,
-        PLAIN_GREETED + MAIL + """
+        PLAIN_GREETED
+        + MAIL
+        + """
 C>  DATA
 >U  DATA
 U>  354 go ahead
@@ -323,12 +350,15 @@ U>  250 FUTURE
     )
 
 
-@pytest.mark.parametrize("command", ["XCLIENT ADDR=1.2.3.4", "XFORWARD NAME=x", "ETRN x", "TURN", "BURL x LAST", "ATRN"])
+@pytest.mark.parametrize(
+    "command", ["XCLIENT ADDR=1.2.3.4", "XFORWARD NAME=x", "ETRN x", "TURN", "BURL x LAST", "ATRN"]
+)
 def test_struck_commands_are_refused_and_never_relayed(command):
     verb = command.split()[0]
     play(
         SmtpEngine,
-        HELD_GREETED + f"""
+        HELD_GREETED
+        + f"""
 C>  {command}
 !   Fault(client, struck_extension_used)
 !   Refused({verb}, struck)
@@ -346,7 +376,8 @@ def test_obsolete_commands_are_refused_by_default(command):
 def test_obsolete_commands_pass_where_the_listener_allows_them():
     play(
         SmtpEngine,
-        PLAIN_GREETED + """
+        PLAIN_GREETED
+        + """
 C>  SOML FROM:<a@example.org>
 >U  SOML FROM:<a@example.org>
 U>  250 ok
@@ -377,7 +408,8 @@ def test_auth_parameter_of_a_stranger_is_not_believed():
     """RFC 4954 5: MAIL AUTH= is for trusted clients."""
     play(
         SmtpEngine,
-        PLAIN_GREETED + """
+        PLAIN_GREETED
+        + """
 C>  MAIL FROM:<a@example.org> AUTH=<> SIZE=10
 >U  MAIL FROM:<a@example.org> SIZE=10
 """,
@@ -388,7 +420,8 @@ C>  MAIL FROM:<a@example.org> AUTH=<> SIZE=10
 def test_size_of_a_held_message_is_not_sent_as_the_old_one():
     play(
         SmtpEngine,
-        HELD_GREETED + """
+        HELD_GREETED
+        + """
 C>  MAIL FROM:<a@example.org> BODY=8BITMIME SIZE=10
 >U  MAIL FROM:<a@example.org> BODY=8BITMIME
 """,
@@ -400,7 +433,8 @@ def test_size_over_the_limit_is_refused_at_once():
     """RFC 1870 6.1."""
     play(
         SmtpEngine,
-        HELD_GREETED + """
+        HELD_GREETED
+        + """
 C>  MAIL FROM:<a@example.org> SIZE=10240001
 >C  552 5.3.4 Message size exceeds fixed limit
 """,
@@ -411,7 +445,9 @@ C>  MAIL FROM:<a@example.org> SIZE=10240001
 def test_a_message_over_the_limit_is_read_to_its_end_then_refused():
     play(
         SmtpEngine,
-        HELD_GREETED.replace("10240000", "10") + MAIL + """
+        HELD_GREETED.replace("10240000", "10")
+        + MAIL
+        + """
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)
@@ -436,7 +472,9 @@ def test_bdat_is_taken_whenever_it_is_offered():
     """RFC 3030: chunks are gathered, the upstream gets DATA if it has no CHUNKING."""
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + """
+        HELD_GREETED
+        + MAIL
+        + """
 C>  BDAT 5
 !   BodyStart(client, data, held)
 C>| abc\\r\\n
@@ -461,7 +499,9 @@ U>  250 ok
 def test_bdat_0_last_ends_a_message():
     play(
         SmtpEngine,
-        CHUNKING_GREETED + MAIL + """
+        CHUNKING_GREETED
+        + MAIL
+        + """
 C>  BDAT 3
 !   BodyStart(client, data, held)
 C>| a\\r\\n
@@ -481,7 +521,8 @@ def test_a_refused_chunk_is_read_and_thrown_away():
     """Octets of a chunk are never read as commands."""
     play(
         SmtpEngine,
-        HELD_GREETED + """
+        HELD_GREETED
+        + """
 C>  BDAT 6 LAST
 C>| QUIT\\r\\n
 >C  503 5.5.1 Need MAIL command
@@ -495,7 +536,9 @@ C>  NOOP
 def test_bdat_where_it_was_not_offered():
     play(
         SmtpEngine,
-        PLAIN_GREETED + MAIL + """
+        PLAIN_GREETED
+        + MAIL
+        + """
 C>  BDAT 6 LAST
 C>| QUIT\\r\\n
 !   Fault(client, struck_extension_used)
@@ -507,13 +550,19 @@ C>| QUIT\\r\\n
 
 @pytest.mark.parametrize("argument", ["-1", "x", "1 2", "1 FIRST", "", "0x10"])
 def test_bdat_sizes_that_lie(argument):
-    play(SmtpEngine, HELD_GREETED + MAIL + f"\nC>  BDAT {argument}\n>C  501 5.5.4 Syntax: BDAT size [LAST]\n", HELD)
+    play(
+        SmtpEngine,
+        HELD_GREETED + MAIL + f"\nC>  BDAT {argument}\n>C  501 5.5.4 Syntax: BDAT size [LAST]\n",
+        HELD,
+    )
 
 
 def test_bdat_size_beyond_measure_ends_the_session():
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + """
+        HELD_GREETED
+        + MAIL
+        + """
 C>  BDAT 99999999999999999999
 !   Fault(client, bad_chunk)
 >C  552 5.3.4 Chunk too large
@@ -526,7 +575,9 @@ C>  BDAT 99999999999999999999
 def test_data_behind_bdat_is_refused():
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + """
+        HELD_GREETED
+        + MAIL
+        + """
 C>  BDAT 2
 !   BodyStart(client, data, held)
 C>| \\r\\n
@@ -664,7 +715,9 @@ def test_unknown_verbs_are_relayed_then_refused_then_the_session_ends():
         text += "\nC>  XNEW a\n>U  XNEW a\nU>  500 what\n>C  500 what\n"
     for _ in range(2):
         text += "\nC>  XNEW a\n>C  500 5.5.2 Command unrecognized\n"
-    text += "\nC>  XNEW a\n>C  500 5.5.2 Command unrecognized\n>C  421 4.7.0 Too many errors\n!   Close(policy)\n"
+    text += (
+        "\nC>  XNEW a\n>C  500 5.5.2 Command unrecognized\n>C  421 4.7.0 Too many errors\n!   Close(policy)\n"
+    )
     play(SmtpEngine, text, Rules(hostname="gate.example", max_unknown_commands=2, max_errors=2))
 
 
@@ -672,7 +725,10 @@ def test_a_second_ehlo_resets_the_transaction():
     """RFC 5321 4.1.4."""
     play(
         SmtpEngine,
-        HELD_GREETED + MAIL + HELD_GREETED[HELD_GREETED.index("C>  EHLO") :] + "\nC>  DATA\n>C  503 5.5.1 Need MAIL command\n",
+        HELD_GREETED
+        + MAIL
+        + HELD_GREETED[HELD_GREETED.index("C>  EHLO") :]
+        + "\nC>  DATA\n>C  503 5.5.1 Need MAIL command\n",
         HELD,
     )
 

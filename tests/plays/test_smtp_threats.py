@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.engine import Route
+from gateway.core.record import SessionRecord
 from gateway.core.rules import Rules
-from gateway.core.steps import Stage
+from gateway.core.steps import CLIENT, UPSTREAM, BodyData, BodyEnd, Send, Stage, Step
 from gateway.protocols.smtp import SmtpEngine
-from tests.support.play import play
+from tests.support.play import Player, play
 
 HOLD = frozenset({Stage.DATA})
 TLS = Rules(hostname="gate.example", client_tls="starttls")
@@ -41,6 +43,21 @@ U>  250 2.1.5 Ok
 >C  250 2.1.5 Ok
 """
 
+
+def rehearse(rules: Rules, *said: bytes) -> list[Step]:
+    """Let the client say these, while the upstream answers each command that reaches it with 250."""
+    player = Player(SmtpEngine(rules, SessionRecord("t", "smtp", "t", "192.0.2.7", 1)))
+    steps = player.check(player.engine.opened() + player.engine.routed(Route("t", "192.0.2.1:25")))
+    steps += player.check(player.engine.receive(UPSTREAM, b"220 x\r\n"))
+    for data in said:
+        fresh = player.check(player.engine.receive(CLIENT, data))
+        steps += fresh
+        for _ in (step for step in fresh if isinstance(step, Send) and step.side is UPSTREAM):
+            reply = b"250-x\r\n250 AUTH PLAIN\r\n" if data.startswith(b"EHLO") else b"250 ok\r\n"
+            steps += player.check(player.engine.receive(UPSTREAM, reply))
+    return steps
+
+
 # -------------------------------------------------------------------- STARTTLS
 
 
@@ -48,7 +65,8 @@ def test_starttls_forgets_what_was_said_before():
     """RFC 3207 4.2: after the handshake the client must say EHLO again; STARTTLS is gone."""
     play(
         SmtpEngine,
-        OPEN + """
+        OPEN
+        + """
 C>  STARTTLS
 >C  220 2.0.0 Ready to start TLS
 !   StartTls(client)
@@ -75,7 +93,8 @@ def test_commands_behind_starttls_are_an_attack():
     """CVE-2011-0411: never interpreted, before or after TLS."""
     play(
         SmtpEngine,
-        OPEN + """
+        OPEN
+        + """
 C>  STARTTLS
 C>  MAIL FROM:<evil@example.org>
 !   Fault(client, pipelined_before_tls)
@@ -127,7 +146,10 @@ U>  220 go
 
 @pytest.mark.parametrize(
     ("reply", "fault"),
-    [("250 mx", "starttls_missing"), ("250-mx\nU>  250 STARTTLS\n>U  STARTTLS\nU>  454 no", "starttls_refused")],
+    [
+        ("250 mx", "starttls_missing"),
+        ("250-mx\nU>  250 STARTTLS\n>U  STARTTLS\nU>  454 no", "starttls_refused"),
+    ],
 )
 def test_stripped_starttls_is_never_a_downgrade(reply, fault):
     play(
@@ -192,22 +214,30 @@ def test_auth_plain_with_an_initial_response():
     """RFC 4954: mechanism, identity and outcome are read; the password is not shown."""
     play(
         SmtpEngine,
-        OPEN + """
+        OPEN
+        + """
 C>  AUTH PLAIN AGFsaWNlAHMzY3JldA==
-!   CommandSeen(AUTH, AUTH PLAIN ***)
 >U  AUTH PLAIN AGFsaWNlAHMzY3JldA==
 U>  235 2.7.0 ok
 !   LoginSeen(PLAIN, alice, ok)
 >C  235 2.7.0 ok
-""".replace("!   CommandSeen(AUTH, AUTH PLAIN ***)\n", ""),
+""",
         TLS,
     )
+
+
+def test_no_step_but_the_wire_holds_the_password():
+    steps = rehearse(TLS, b"EHLO x\r\n", b"AUTH PLAIN AGFsaWNlAHMzY3JldA==\r\n")
+    facts = [repr(step) for step in steps if not isinstance(step, Send)]
+    assert any("AUTH PLAIN ***" in fact for fact in facts)
+    assert not any(secret in fact for fact in facts for secret in ("s3cret", "AGFsaWNl", "czNjcmV0"))
 
 
 def test_auth_login_with_challenges():
     play(
         SmtpEngine,
-        OPEN + """
+        OPEN
+        + """
 C>  AUTH LOGIN
 >U  AUTH LOGIN
 U>  334 VXNlcm5hbWU6
@@ -229,7 +259,8 @@ U>  535 5.7.8 no
 def test_auth_cancelled():
     play(
         SmtpEngine,
-        OPEN + """
+        OPEN
+        + """
 C>  AUTH CRAM-MD5
 >U  AUTH CRAM-MD5
 U>  334 PDE+
@@ -248,13 +279,13 @@ def test_a_cleartext_login_is_refused_without_the_upstream():
     """The password has crossed the wire all the same: the audit says so."""
     play(
         SmtpEngine,
-        NO_LOGIN + """
+        NO_LOGIN
+        + """
 C>  AUTH PLAIN AGFsaWNlAHMzY3JldA==
 !   Fault(client, cleartext_login)
-!   LoginSeen(PLAIN, alice, policy)
 >C  538 5.7.11 Encryption required for authentication
-""".replace("!   LoginSeen(PLAIN, alice, policy)\n>C  538 5.7.11 Encryption required for authentication\n",
-            ">C  538 5.7.11 Encryption required for authentication\n!   LoginSeen(PLAIN, alice, policy)\n"),
+!   LoginSeen(PLAIN, alice, policy)
+""",
         REFUSE,
     )
 
@@ -262,7 +293,8 @@ C>  AUTH PLAIN AGFsaWNlAHMzY3JldA==
 def test_bytes_behind_auth_are_refused():
     play(
         SmtpEngine,
-        OPEN + """
+        OPEN
+        + """
 C>  AUTH LOGIN
 C>  YWxpY2U=
 !   Fault(client, pipelined_behind_auth)
@@ -297,7 +329,9 @@ def test_only_crlf_dot_crlf_ends_data(lookalike):
     """SMTP smuggling: the true end is awaited, and the message refused."""
     play(
         SmtpEngine,
-        HELD_OPEN + MAIL + f"""
+        HELD_OPEN
+        + MAIL
+        + f"""
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)
@@ -308,7 +342,12 @@ C>| {lookalike}MAIL FROM:<evil@example.org>\\r\\nRCPT TO:<v@example.org>\\r\\nDA
 U>  250 ok
 C>  NOOP
 >U  NOOP
-""".replace("{}", "Line ends that are not CRLF around a lone dot" if ".." not in lookalike else "Bare <CR> or <LF> in message"),
+""".replace(
+            "{}",
+            "Line ends that are not CRLF around a lone dot"
+            if ".." not in lookalike
+            else "Bare <CR> or <LF> in message",
+        ),
         HELD,
         cuttings=("glued",),
     )
@@ -316,30 +355,23 @@ C>  NOOP
 
 @pytest.mark.parametrize("lookalike", LOOKALIKES[:6])
 def test_normalised_lookalikes_end_nothing(lookalike):
-    """What goes on holds CRLF only, so no reader can see an end in it."""
-    from gateway.core.steps import BodyData
-    from tests.support.play import Player
-    from gateway.core.record import SessionRecord
-    from gateway.core.engine import Route
-
+    """The true end is found, whatever the cutting; what goes on is mended (see tests/wire)."""
     rules = Rules(hostname="g", hold=HOLD, bare_newlines="normalise")
     raw = lookalike.encode().decode("unicode_escape").encode()
+    body = b"one" + raw + b"two\r\n"
     for cut in range(len(raw) + 1):
-        player = Player(SmtpEngine(rules, SessionRecord("t", "smtp", "t", "192.0.2.7", 1)))
-        engine = player.engine
-        player.check(engine.opened() + engine.routed(Route("t", "a")))
-        for line in (b"220 x\r\n", b"250 x\r\n", b"250 ok\r\n", b"250 ok\r\n"):
-            from gateway.core.steps import CLIENT, UPSTREAM
-
-            player.check(engine.receive(UPSTREAM, line))
-            if line.startswith(b"220"):
-                player.check(engine.receive(CLIENT, b"HELO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"))
-        body = b"one" + raw + b"two\r\n"
-        cut_at = 3 + cut
-        steps = player.check(engine.receive(CLIENT, body[:cut_at]))
-        steps += player.check(engine.receive(CLIENT, body[cut_at:] + b".\r\n"))
+        steps = rehearse(
+            rules,
+            b"HELO x\r\n",
+            b"MAIL FROM:<a@b>\r\n",
+            b"RCPT TO:<c@d>\r\n",
+            b"DATA\r\n",
+            body[: 3 + cut],
+            body[3 + cut :] + b".\r\n",
+        )
         content = b"".join(step.data for step in steps if isinstance(step, BodyData))
         assert content.startswith(b"one") and content.endswith(b"two\r\n")
+        assert isinstance(steps[-1], BodyEnd)
 
 
 # ------------------------------------------------------- floods and broken peers
@@ -356,7 +388,11 @@ def test_controls_in_arguments():
 
 
 def test_eight_bit_addresses_need_smtputf8():
-    play(SmtpEngine, OPEN + "\nC>  MAIL FROM:<ä@example.org>\n>C  553 5.6.7 SMTPUTF8 is required for this address\n", TLS)
+    play(
+        SmtpEngine,
+        OPEN + "\nC>  MAIL FROM:<ä@example.org>\n>C  553 5.6.7 SMTPUTF8 is required for this address\n",
+        TLS,
+    )
 
 
 def test_a_bare_lf_ends_a_command_and_goes_on_as_crlf():
@@ -390,7 +426,9 @@ def test_too_many_recipients():
 
 def test_endless_noop():
     text = OPEN + "\nC>  NOOP\n>U  NOOP\nU>  250 ok\n>C  250 ok\n" * 3
-    text += "\nC>  NOOP\n!   Fault(client, too_many_commands)\n>C  421 4.7.0 Too many errors\n!   Close(policy)\n"
+    text += (
+        "\nC>  NOOP\n!   Fault(client, too_many_commands)\n>C  421 4.7.0 Too many errors\n!   Close(policy)\n"
+    )
     play(SmtpEngine, text, Rules(hostname="gate.example", client_tls="starttls", max_junk_commands=4))
 
 
@@ -414,7 +452,10 @@ def test_replies_that_break_the_protocol(reply, fault):
 
 
 def test_a_reply_without_end():
-    for reply in ("250 " + "x" * 5000, "250-" + "x" * 4000 + "\\r\\n" + ("250-" + "x" * 4000 + "\\r\\n") * 20):
+    for reply in (
+        "250 " + "x" * 5000,
+        "250-" + "x" * 4000 + "\\r\\n" + ("250-" + "x" * 4000 + "\\r\\n") * 20,
+    ):
         play(
             SmtpEngine,
             OPEN + f"\nC>  NOOP\n>U  NOOP\nU>| {reply}\n!   Fault(upstream, reply_too_long)\n"
@@ -436,7 +477,8 @@ def test_a_reply_that_nobody_asked_for():
 def test_early_talkers_are_noted_and_answered_in_order():
     play(
         SmtpEngine,
-        "\nC>  EHLO me\n!   Fault(client, early_talker)\nU>  220 mx\n>C  220 gate.example ESMTP\n>U  EHLO me\n",
+        "\nC>  EHLO me\n!   Fault(client, early_talker)\n"
+        "U>  220 mx\n>C  220 gate.example ESMTP\n>U  EHLO me\n",
         TLS,
     )
 
@@ -455,7 +497,9 @@ def test_the_upstream_dies_behind_the_final_dot():
     """RFC 1047: never a 250 that is not the upstream's own."""
     play(
         SmtpEngine,
-        HELD_OPEN + MAIL + """
+        HELD_OPEN
+        + MAIL
+        + """
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)
@@ -480,7 +524,9 @@ def test_the_client_dies_within_the_message():
     """Nothing is delivered."""
     play(
         SmtpEngine,
-        HELD_OPEN + MAIL + """
+        HELD_OPEN
+        + MAIL
+        + """
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)
@@ -506,7 +552,9 @@ def test_a_client_that_ends_behind_quit_is_still_answered():
 def test_the_upstream_is_kept_while_a_message_is_held():
     play(
         SmtpEngine,
-        HELD_OPEN + MAIL + """
+        HELD_OPEN
+        + MAIL
+        + """
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)
@@ -530,7 +578,9 @@ U>  250 ok
 def test_the_shutdown_waits_for_the_message_in_flight():
     play(
         SmtpEngine,
-        HELD_OPEN + MAIL + """
+        HELD_OPEN
+        + MAIL
+        + """
 C>  DATA
 >C  354 End data with <CR><LF>.<CR><LF>
 !   BodyStart(client, data, held)

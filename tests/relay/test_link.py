@@ -19,7 +19,10 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server_tls(authority):
-    pairs = [authority.issue("one", ["one.example"]), authority.issue("two", ["two.example", "*.two.example"])]
+    pairs = [
+        authority.issue("one", ["one.example"]),
+        authority.issue("two", ["two.example", "*.two.example"]),
+    ]
     return ServerTls([KeyPair(p.certificate, p.key) for p in pairs], protocol="imap")
 
 
@@ -95,7 +98,9 @@ def test_tls_in_any_cutting(server_tls, authority, cut):
     assert client.bytes_in == 100_000 and server.bytes_in == 60_000
 
 
-@pytest.mark.parametrize(("name", "served"), [("two.example", "two"), ("a.two.example", "two"), ("other.example", "one")])
+@pytest.mark.parametrize(
+    ("name", "served"), [("two.example", "two"), ("a.two.example", "two"), ("other.example", "one")]
+)
 def test_the_certificate_is_chosen_by_sni(server_tls, name, served):
     _, client, _, _ = pair(server_tls, ClientTls(verify=False), name)
     shown = client.tls_connection.get_peer_certificate(as_cryptography=True)
@@ -104,7 +109,7 @@ def test_the_certificate_is_chosen_by_sni(server_tls, name, served):
 
 def test_an_unknown_authority_is_refused(server_tls, tmp_path):
     other = make_authority(tmp_path)
-    server, client, _, said = pair(server_tls, ClientTls(ca=ca_of(other)))
+    _, _, _, said = pair(server_tls, ClientTls(ca=ca_of(other)))
     assert ("not secured", "certificate") in said.news
 
 
@@ -162,5 +167,5 @@ def test_a_foreign_alpn_is_refused(server_tls, authority):
 
 def test_a_key_that_is_not_the_certificates(authority):
     one, two = authority.issue("a", ["a.example"]), authority.issue("b", ["b.example"])
-    with pytest.raises(TlsError, match="b-key.pem: not the key of"):
+    with pytest.raises(TlsError, match=r"b-key\.pem: not the key of"):
         ServerTls([KeyPair(one.certificate, two.key)], protocol="smtp")

@@ -1,0 +1,1 @@
+"""The configuration: TOML read into models, and errors that name the place."""

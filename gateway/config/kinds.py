@@ -1,0 +1,134 @@
+"""The kinds of values a configuration has: durations, sizes, addresses, networks, paths."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {
+    "": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3,
+}  # fmt: skip
+
+
+def duration(value: object) -> float:
+    """Read ``30s``, ``10m``, ``1h30m`` into seconds; a bare number is seconds."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and re.fullmatch(r"(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+", value.strip()):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        raise ValueError('not a duration; write it like "30s", "10m", "1h30m"')
+    if seconds < 0:
+        raise ValueError("a duration can't be negative")
+    return seconds
+
+
+def size(value: object) -> int:
+    """Read ``10 MiB``, ``500 kB`` into octets; a bare number is octets."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        octets = value
+    elif isinstance(value, str) and (
+        found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", value.lower())
+    ):
+        number, unit = found.groups()
+        if unit not in _SIZES:
+            raise ValueError('not a size; write it like "10 MiB" or "500 kB"')
+        octets = int(float(number) * _SIZES[unit])
+    else:
+        raise ValueError('not a size; write it like "10 MiB" or "500 kB"')
+    if octets < 0:
+        raise ValueError("a size can't be negative")
+    return octets
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host (name or number) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def host_port(value: object) -> HostPort:
+    """Read ``host:port``, ``[::1]:143``."""
+    if isinstance(value, HostPort):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('not an address; write it like "127.0.0.1:143" or "[::1]:143"')
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError('no port; write it like "127.0.0.1:143" or "[::1]:143"')
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError('an IPv6 address needs brackets: "[::1]:143"')
+    if not host or re.search(r"[\s/]", host):
+        raise ValueError("no host")
+    return HostPort(host, int(port))
+
+
+def listen_address(value: object) -> HostPort:
+    """Read an address to listen on: a number, not a name."""
+    address = host_port(value)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        raise ValueError('listen on an address, not a name; all addresses are "0.0.0.0" or "[::]"') from None
+    return address
+
+
+def network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Read a network in CIDR form; an address is a network of one."""
+    if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+        return value
+    try:
+        return ipaddress.ip_network(str(value), strict=True)
+    except ValueError as error:
+        raise ValueError(f'not a network: {error}; write it like "192.0.2.0/24"') from None
+
+
+def path(value: object, info: ValidationInfo) -> Path:
+    """Read a path; a relative one is relative to the configuration file's folder."""
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise ValueError("not a path")
+    base = (info.context or {}).get("directory")
+    return Path(base, value) if base is not None else Path(value)
+
+
+def share(value: object) -> float:
+    """Read ``25%`` or a number from 0 to 1."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    if found:
+        number = float(found.group(1)) / 100
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    else:
+        raise ValueError('not a share; write it like "25%"')
+    if not 0 <= number <= 1:
+        raise ValueError("a share lies between 0% and 100%")
+    return number
+
+
+def _text(value: Any) -> str:
+    return str(value)
+
+
+Duration = Annotated[float, BeforeValidator(duration)]
+Size = Annotated[int, BeforeValidator(size)]
+Address = Annotated[HostPort, BeforeValidator(host_port), PlainSerializer(_text)]
+ListenAddress = Annotated[HostPort, BeforeValidator(listen_address), PlainSerializer(_text)]
+Network = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(network), PlainSerializer(_text)
+]
+Share = Annotated[float, BeforeValidator(share)]
+FilePath = Annotated[Path, BeforeValidator(path)]

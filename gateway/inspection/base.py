@@ -1,0 +1,78 @@
+"""What every plugin is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ..core.record import SessionRecord
+from .message import Message
+from .verdict import Verdict
+
+
+class PluginOptions(BaseModel):
+    """The table ``options`` of a plugin; derive from it to have options of your own.
+
+    An option that is not a field of the model is an error when the configuration is read.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Let this plugin's edits into signed and encrypted parts: what it edits there breaks.
+    edit_signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the gateway offers to a plugin.
+
+    hostname: the gateway's own name, as configured.
+    name: the plugin's name in the configuration.
+    """
+
+    hostname: str
+    name: str
+
+
+class Plugin:
+    """Judges messages; one object for each table ``[[plugins]]``, for all sessions.
+
+    Override :meth:`inspect`, as a coroutine function or as a plain one:
+
+    - ``async def inspect`` runs on the reactor: it must not block, and may await what Twisted
+      awaits.
+    - ``def inspect`` runs in a thread, several at once: it may block, and guards what it
+      shares between messages.
+
+    An exception, an answer that is no verdict, and an answer that comes too late are settled
+    by ``on_error`` of the plugin's table.
+    """
+
+    #: The model of the table ``options``.
+    Options: ClassVar[type[BaseModel]] = PluginOptions
+    #: Whether pieces of messages are judged too (POP3 TOP, sections and parts by IMAP FETCH).
+    sees_partial: ClassVar[bool] = False
+
+    def __init__(self, options: BaseModel) -> None:
+        """Take the validated options.  May raise ValueError: an error of the configuration."""
+        self.options = options
+
+    def start(self, services: Services) -> None:
+        """Get ready, before the first message.
+
+        A plugin that raises here judges nothing: its ``on_error`` settles every message.
+        """
+
+    def stop(self) -> None:
+        """Let go of everything, after the last message."""
+
+    def inspect(self, message: Message, session: SessionRecord) -> Verdict | Awaitable[Verdict]:
+        """Judge one message.
+
+        message: the message, as the plugins before this one have left it.
+        session: who, from where, how protected.  To be read only.
+        """
+        raise NotImplementedError

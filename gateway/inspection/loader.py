@@ -1,0 +1,265 @@
+"""Plugins from the configuration's tables: found, checked, made.  Every error names its place."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..core.steps import Stage
+from ..core.text import shown
+from .base import Plugin
+
+#: The group of entry points; the bundled plugins are in it as anybody's.
+GROUP = "mailgate.plugins"
+ON_ERROR = ("defer", "pass", "reject")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSpec:
+    """One table ``[[plugins]]``.
+
+    use: the name of an entry point, or a path to a file: "sort.py", or "sort.py:Sorter" where
+        the file holds several plugins.
+    stages: where messages are judged.  listeners: by name; none is all of them.
+    time_limit: seconds for one message.
+    on_error: what becomes of a message that the plugin fails on: "defer", "pass", "reject".
+    """
+
+    name: str
+    use: str
+    stages: frozenset[Stage] = frozenset({Stage.DATA, Stage.APPEND})
+    listeners: frozenset[str] = frozenset()
+    time_limit: float = 5.0
+    on_error: str = "defer"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfigError:
+    """One thing that is wrong with a plugin's table.
+
+    path: the place below ``plugins``: (0, "options", "name").
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+
+    def __str__(self) -> str:
+        text = "plugins"
+        for step in self.path:
+            text += f"[{step}]" if isinstance(step, int) else f".{step}"
+        return f"{text}: {self.message}"
+
+
+class PluginConfigErrors(ValueError):
+    """Everything that is wrong with the plugins' tables, at once."""
+
+    def __init__(self, errors: Sequence[PluginConfigError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = list(errors)
+
+
+@dataclass(slots=True)
+class LoadedPlugin:
+    """A plugin, ready to be started, and what its table says."""
+
+    spec: PluginSpec
+    plugin: Plugin
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        return self.spec.stages
+
+    @property
+    def edit_signed(self) -> bool:
+        """Whether its edits may go into signed parts."""
+        return bool(getattr(self.plugin.options, "edit_signed", False))
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.plugin.inspect)
+
+    def watches(self, listener: str) -> bool:
+        """Tell whether it judges messages of a listener."""
+        return not self.spec.listeners or listener in self.spec.listeners
+
+
+def load_plugins(specs: Sequence[PluginSpec]) -> list[LoadedPlugin]:
+    """Return the plugins in the order of their tables.  Raises PluginConfigErrors."""
+    loaded, errors = _load(specs)
+    if errors:
+        raise PluginConfigErrors(errors)
+    return loaded
+
+
+def check_plugins(specs: Sequence[PluginSpec]) -> list[PluginConfigError]:
+    """Return everything that is wrong with the tables: nothing if they can be loaded."""
+    return _load(specs)[1]
+
+
+def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginConfigError]]:
+    loaded: list[LoadedPlugin] = []
+    errors: list[PluginConfigError] = []
+    for index, spec in enumerate(specs):
+        found = [PluginConfigError((index, *path), message) for path, message in _check(spec)]
+        errors += found
+        try:
+            kind = _find(spec.use)
+        except _Unusable as problem:
+            errors.append(PluginConfigError((index, "use"), str(problem)))
+            continue
+        try:
+            plugin = kind(kind.Options.model_validate(dict(spec.options)))
+        except ValidationError as problem:
+            errors += [
+                PluginConfigError((index, "options", *_place(one["loc"])), _worded(one, kind.Options))
+                for one in problem.errors(include_url=False, include_input=False)
+            ]
+        except Exception as problem:  # noqa: BLE001 - a plugin's constructor is a stranger's code
+            errors.append(PluginConfigError((index, "options"), _told(problem)))
+        else:
+            if not found:
+                loaded.append(LoadedPlugin(spec, plugin))
+    return loaded, errors
+
+
+def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:
+    if not spec.stages:
+        yield ("stages",), "names no stage, so the plugin would never run"
+    if spec.time_limit <= 0:
+        yield ("time_limit",), "must be more than 0"
+    if spec.on_error not in ON_ERROR:
+        yield ("on_error",), f'must be one of "{", ".join(ON_ERROR)}"'
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return tuple(step for step in location if step != "__root__")
+
+
+def _worded(error: Any, options: type[BaseModel]) -> str:
+    """Say in words what a model found."""
+    if error["type"] == "extra_forbidden":
+        known = list(options.model_fields)
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+        return (
+            f'unknown option, did you mean "{near[0]}"?' if near else f"unknown option; known: {_list(known)}"
+        )
+    if error["type"] == "missing":
+        return "is required"
+    return shown(str(error["msg"]).removeprefix("Value error, "))
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _told(error: BaseException) -> str:
+    """Say what an exception is, on one line."""
+    text = shown(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# -- finding a class -----------------------------------------------------------
+
+
+class _Unusable(Exception):
+    """``use`` names nothing that can be used."""
+
+
+def _find(use: str) -> type[Plugin]:
+    path, _, class_name = use.partition(":")
+    if path.endswith(".py") or "/" in path:
+        return _from_file(Path(path), class_name)
+    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    entry = known.get(use)
+    if entry is None:
+        near = difflib.get_close_matches(use, known, 1)
+        hint = (
+            f'did you mean "{near[0]}"?'
+            if near
+            else f"installed: {_list(known)}; or give a path to a .py file"
+        )
+        raise _Unusable(f'no plugin named "{shown(use, 80)}", {hint}')
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise _Unusable(f"can't be imported from {entry.value}: {_told(error)}") from error
+    return _checked(found, entry.value)
+
+
+def _from_file(path: Path, class_name: str) -> type[Plugin]:
+    module = _module(path)
+    found = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+    }
+    if class_name:
+        if class_name not in found:
+            raise _Unusable(f"{path} has no plugin class {shown(class_name, 80)}; it has: {_list(found)}")
+        return _checked(found[class_name], f"{path}:{class_name}")
+    if not found:
+        raise _Unusable(f"{path} holds no class derived from gateway.plugin.Plugin")
+    if len(found) > 1:
+        raise _Unusable(f'{path} holds several plugins: {_list(found)}; write "{path}:NAME"')
+    return _checked(next(iter(found.values())), str(path))
+
+
+def _module(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise _Unusable(f"no such file: {path}")
+    digest = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    name = f"mailgate_plugin_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise _Unusable(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # the model's annotations are resolved there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        if before is not None:
+            sys.modules[name] = before
+        else:
+            del sys.modules[name]
+        raise _Unusable(f"{path}{_line_of(error, path)}: {_told(error)}") from error
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """Return ":LINE", the last line of the file that the exception passed; or ""."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f":{error.lineno}"
+    line = 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f":{line}" if line else ""
+
+
+def _checked(found: Any, where: str) -> type[Plugin]:
+    if not (isinstance(found, type) and issubclass(found, Plugin)):
+        raise _Unusable(f"{where} is no class derived from gateway.plugin.Plugin")
+    if found.inspect is Plugin.inspect:
+        raise _Unusable(f"{where} has no method inspect")
+    if not (isinstance(found.Options, type) and issubclass(found.Options, BaseModel)):
+        raise _Unusable(f"{where}: Options is no model (derive it from gateway.plugin.PluginOptions)")
+    return found

@@ -1,0 +1,151 @@
+"""What a plugin sees of a message."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ..core.steps import BodyStart, Envelope, Stage
+from ..core.text import shown
+from .defects import Defect, Limits
+from .edits import Edits
+from .parts import Part, parse
+from .scan import Buffer
+from .signatures import Signed, find_signed
+
+_MOST_NOTES = 20
+
+
+class Content:
+    """A buffer and what was found out about it, shared by the plugins that see it."""
+
+    def __init__(self, buffer: Buffer, limits: Limits | None = None) -> None:
+        self.buffer = buffer
+        self._limits = limits
+
+    @cached_property
+    def root(self) -> Part:
+        return parse(self.buffer, self._limits)
+
+    @cached_property
+    def signed(self) -> tuple[Signed, ...]:
+        return find_signed(self.root)
+
+
+class Message:
+    """One message, or with ``partial`` or ``section`` a piece of one, on its way.
+
+    It is made anew for each plugin.  Don't keep it, its buffer or its parts after
+    ``inspect`` has returned: the buffer goes with the message.
+    """
+
+    def __init__(self, content: Content, start: BodyStart, edit_signed: bool = False) -> None:
+        self._content = content
+        self._start = start
+        self._edit_signed = edit_signed
+        #: What the plugin has noted about the message; see :meth:`note`.
+        self.facts: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, buffer: Buffer, stage: Stage = Stage.DATA, envelope: Envelope | None = None) -> Message:
+        """Make a message of octets, as a plugin's own tests want it."""
+        from ..core.steps import CLIENT
+
+        return cls(Content(buffer), BodyStart(CLIENT, stage, held=True, envelope=envelope))
+
+    # -- how it came -------------------------------------------------------
+
+    @property
+    def buffer(self) -> Buffer:
+        """The octets: ``bytes``, or a read-only map of a file.  Slices of both are bytes."""
+        return self._content.buffer
+
+    @property
+    def size(self) -> int:
+        """Octets."""
+        return len(self._content.buffer)
+
+    @property
+    def stage(self) -> Stage:
+        """Where in its protocol the message passes."""
+        return self._start.stage
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The SMTP envelope; None for POP3 and IMAP."""
+        return self._start.envelope
+
+    @property
+    def mailbox(self) -> str:
+        """The IMAP mailbox, as the client wrote it; "" elsewhere."""
+        return self._start.mailbox
+
+    @property
+    def section(self) -> str:
+        """The IMAP section that was fetched; "" is the whole message."""
+        return self._start.section
+
+    @property
+    def partial(self) -> bool:
+        """Only a piece of what ``section`` names (POP3 TOP, a partial FETCH)."""
+        return self._start.partial
+
+    # -- what it holds -----------------------------------------------------
+
+    @property
+    def root(self) -> Part:
+        """The message as a tree of parts; parsed when first asked for."""
+        return self._content.root
+
+    def header(self, name: str) -> str | None:
+        """Return the first field of that name, unfolded and decoded, or None.
+
+        The text is a stranger's: it may hold controls.
+        """
+        found = self.root.get(name)
+        return found.value if found is not None else None
+
+    @property
+    def subject(self) -> str:
+        """The decoded subject; "" if there is none."""
+        return self.header("subject") or ""
+
+    @property
+    def message_id(self) -> str:
+        """The message identifier with its angle brackets (RFC 5322 3.6.4); "" if there is none."""
+        return (self.header("message-id") or "").strip()
+
+    @property
+    def defects(self) -> list[tuple[Part, Defect]]:
+        """Everything that is wrong with the structure, part by part."""
+        return [(part, defect) for part in self.root.walk() for defect in part.defects]
+
+    @property
+    def signed(self) -> tuple[Signed, ...]:
+        """The regions that a signature or an encryption covers."""
+        return self._content.signed
+
+    def may_edit(self, part: Part) -> bool:
+        """Tell whether the body of a part may be edited.
+
+        Not where a signature or an encryption covers it, unless the plugin's option
+        ``edit_signed`` is on.  Edits made all the same are dropped by the pipeline.
+        """
+        return self._edit_signed or self.cover_of(part) is None
+
+    def cover_of(self, part: Part) -> Signed | None:
+        """Return what covers the body of a part, or None."""
+        for one in self.signed:
+            if one.start <= part.body_start and part.end <= one.end:
+                return one
+        return None
+
+    # -- what a plugin does with it ----------------------------------------
+
+    def edits(self) -> Edits:
+        """Return an empty set of edits of this message, to be filled and given to Modify."""
+        return Edits(self.root)
+
+    def note(self, key: str, value: str) -> None:
+        """Add a fact to the log line of this run.  Kept short; at most twenty of them."""
+        if len(self.facts) < _MOST_NOTES or key in self.facts:
+            self.facts[shown(key, 40)] = shown(value)

@@ -1,0 +1,185 @@
+"""Structured fields with parameters: Content-Type, Content-Disposition (RFC 2045 5.1, 2183, 2231)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from .defects import Defect
+from .words import decode_words, percent_decode, unfold
+
+#: No value longer than this is read: octets.
+LONGEST_VALUE = 64 * 1024
+
+_OUTSIDE = re.compile(r'"(?:[^"\\]|\\.)*"?|\\.?|[();]|[^"\\();]+', re.DOTALL)
+_COMMENT = re.compile(r"[^()\\]+|\\.?|[()]", re.DOTALL)
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Structured:
+    """A value and its parameters.
+
+    value: lower-case, "multipart/mixed" or "attachment"; "" if there is none.
+    parameters: lower-case names, decoded values.
+    codec: in which the octets were read, "utf-8", or "latin-1" where they are no UTF-8.
+    """
+
+    value: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    defects: list[Defect] = field(default_factory=list)
+    codec: str = "utf-8"
+
+
+Piece = tuple[bool, str]  # whether it was quoted, and the text
+
+
+def parse_structured(raw: bytes, most: int = 200) -> Structured:
+    """Parse a field's raw value.  Never fails; what is wrong is named in ``defects``.
+
+    most: how many parameters are read.
+    """
+    result = Structured()
+    if len(raw) > LONGEST_VALUE:
+        raw = raw[:LONGEST_VALUE]
+        result.defects.append(Defect.HEADER_TOO_LONG)
+    raw = unfold(raw)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text, result.codec = raw.decode("latin-1"), "latin-1"
+    segments = _segments(text, most, result.defects)
+    head = segments.pop(0)
+    words = "".join(text for _, text in head).split(None, 1)
+    if words:
+        result.value = words[0].lower()
+        if len(words) > 1 and "=" in words[1]:
+            result.defects.append(Defect.MISSING_SEMICOLON)
+            rest = head[0][1].lstrip()[len(words[0]) :]
+            segments.insert(0, [(False, rest), *head[1:]])
+    _collect(segments, result)
+    return result
+
+
+def _segments(text: str, most: int, defects: list[Defect]) -> list[list[Piece]]:
+    """Cut at the semicolons outside quotes and comments, and drop the comments."""
+    segments: list[list[Piece]] = [[]]
+    position, depth, size = 0, 0, len(text)
+    while position < size:
+        match = (_COMMENT if depth else _OUTSIDE).match(text, position)
+        if match is None:
+            break
+        position = match.end()
+        token = match.group()
+        if token == "(":
+            depth += 1
+        elif depth:
+            depth -= token == ")"
+        elif token == ";":
+            if len(segments) > most:
+                defects.append(Defect.TOO_MANY_PARAMETERS)
+                break
+            segments.append([])
+        elif token[0] == '"':
+            closed = len(token) > 1 and token[-1] == '"' and not _ends_in_pair(token)
+            if not closed:
+                defects.append(Defect.UNCLOSED_QUOTE)
+            segments[-1].append((True, _PAIR.sub(r"\1", token[1:-1] if closed else token[1:])))
+        else:
+            segments[-1].append((False, token))
+    if depth:
+        defects.append(Defect.UNCLOSED_COMMENT)
+    return segments
+
+
+def _ends_in_pair(token: str) -> bool:
+    """Tell whether the last quote of a token belongs to a quoted pair."""
+    body = token[1:-1]
+    return (len(body) - len(body.rstrip("\\"))) % 2 == 1
+
+
+def _collect(segments: list[list[Piece]], result: Structured) -> None:
+    """Make parameters of segments, continuations (RFC 2231 3) put together in any order."""
+    sections: dict[str, dict[int, tuple[str, bool]]] = {}
+    plain: dict[str, str] = {}
+    for segment in segments:
+        if not segment or segment[0][0]:
+            continue
+        name, equals, first = segment[0][1].partition("=")
+        name = name.strip().lower()
+        if not equals or not name:
+            continue
+        value = _value([(False, first), *segment[1:]])
+        base, star, section = name.partition("*")
+        if not star:
+            if name in plain:
+                result.defects.append(Defect.DUPLICATE_PARAMETER)
+            else:
+                plain[name] = value
+            continue
+        extended = section == "" or section.endswith("*")
+        digits = section.rstrip("*")
+        if digits and not (digits.isascii() and digits.isdigit() and len(digits) < 5):
+            result.defects.append(Defect.BROKEN_CONTINUATION)
+            continue
+        parts = sections.setdefault(base, {})
+        index = int(digits) if digits else 0
+        if index in parts:
+            result.defects.append(Defect.DUPLICATE_PARAMETER)
+        else:
+            parts[index] = (value, extended)
+    for name, value in plain.items():
+        result.parameters[name] = decode_words(value.encode()) if "=?" in value and name in _NAMES else value
+    for name, parts in sections.items():
+        # Where a plain one stands beside it, it is for programs that don't know RFC 2231.
+        result.parameters[name] = _join(parts, result.defects)
+
+
+_NAMES = ("name", "filename")
+
+
+def _value(pieces: list[Piece]) -> str:
+    return "".join(text if quoted else text.strip() for quoted, text in pieces)
+
+
+def _join(parts: dict[int, tuple[str, bool]], defects: list[Defect]) -> str:
+    if sorted(parts) != list(range(len(parts))):
+        defects.append(Defect.BROKEN_CONTINUATION)
+    charset = ""
+    joined: list[str] = []
+    run: list[str] = []
+    for index in sorted(parts):
+        value, extended = parts[index]
+        if extended and index == 0 and value.count("'") >= 2:
+            charset, _, value = value.split("'", 2)
+        if extended:
+            run.append(value)
+            continue
+        if run:
+            joined.append(percent_decode("".join(run), charset))
+            run = []
+        joined.append(value)
+    if run:
+        joined.append(percent_decode("".join(run), charset))
+    return "".join(joined)
+
+
+def format_structured(name: str, value: str, parameters: dict[str, str], eol: str) -> str:
+    """Write such a field, each parameter on a line of its own, without the last line end."""
+    lines = [f"{name}: {value}"]
+    for key, text in parameters.items():
+        if not text.isascii() or not text.isprintable():
+            encoded = "".join(
+                chr(octet) if chr(octet).isalnum() and octet < 128 else f"%{octet:02X}"
+                for octet in text.encode("utf-8", "replace")
+            )
+            lines.append(f"{key}*=utf-8''{encoded}")
+        elif _TOKEN.fullmatch(text):
+            lines.append(f"{key}={text}")
+        else:
+            quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+            lines.append(f'{key}="{quoted}"')
+    return f";{eol}\t".join(lines)
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")

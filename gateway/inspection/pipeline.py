@@ -1,0 +1,287 @@
+"""The plugins' verdicts on one message, in the order of the configuration.
+
+It ends with the first verdict that stops the message.  Each run has a time limit, and a
+failure of any kind is settled by the plugin's ``on_error``; a failure in one message touches
+no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
+
+from ..core.facts import PluginRan
+from ..core.outcome import Action, Outcome
+from ..core.record import SessionRecord
+from ..core.steps import BodyStart, Stage
+from ..core.text import shown
+from .base import Services
+from .defects import Limits
+from .edits import Edit, Edits, render
+from .loader import LoadedPlugin
+from .message import Content, Message
+from .scan import Buffer
+from .signatures import covered_edits
+from .verdict import VERDICTS, Discard, Modify, Pass, Quarantine, Reject, Verdict
+
+Result = TypeVar("Result")
+
+#: The stages that each protocol has.
+STAGES: dict[str, frozenset[Stage]] = {
+    "smtp": frozenset({Stage.DATA}),
+    "lmtp": frozenset({Stage.DATA}),
+    "imap": frozenset({Stage.APPEND, Stage.FETCH}),
+    "pop3": frozenset({Stage.RETR, Stage.TOP}),
+}
+#: A message above this is worked through in a thread, octets.
+_LARGE = 1024 * 1024
+
+
+class Runner(Protocol):
+    """How the program runs plugins; the app has one for Twisted, tests have their own."""
+
+    async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a thread."""
+
+    async def with_limit(self, awaitable: Awaitable[Result], seconds: float) -> Result:
+        """Await for at most so many seconds.  Raises TimeoutError."""
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What the plugins came to.
+
+    chunks: the new message where the outcome's action is MODIFY, else None.  Take them while
+        the buffer is there.
+    runs: one fact for each plugin that ran, in order.
+    message_id: of the message, as it came; "" if it has none.
+    """
+
+    outcome: Outcome
+    chunks: Iterable[bytes] | None = None
+    runs: list[PluginRan] = field(default_factory=list)
+    message_id: str = ""
+
+
+@dataclass(slots=True)
+class _Work:
+    """A message on its way through the plugins, with the edits of the last one pending."""
+
+    content: Content
+    edits: list[Edit] = field(default_factory=list)
+    new_size: int = 0
+    modified: bool = False
+
+    def laid_in(self) -> bytes:
+        return b"".join(render(self.content.buffer, self.edits))
+
+    def is_eight_bit(self) -> bool:
+        return any(not chunk.isascii() for chunk in render(self.content.buffer, self.edits))
+
+
+class Pipeline:
+    """The plugins, in order.
+
+    runner: how they are run.  hostname: the gateway's own name.
+    on_exception: told of each exception of a plugin, with the plugin's name, for the log.
+    """
+
+    def __init__(
+        self,
+        plugins: Sequence[LoadedPlugin],
+        runner: Runner,
+        *,
+        hostname: str = "mailgate.invalid",
+        on_exception: Callable[[str, BaseException], None] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.plugins = list(plugins)
+        self._runner = runner
+        self._hostname = hostname
+        self._on_exception = on_exception
+        self._limits = limits
+        self._unstarted: dict[str, str] = {}  # plugins that failed to start, and why
+
+    def start(self) -> None:
+        """Start every plugin.  One that fails is left to its ``on_error`` for every message."""
+        for loaded in self.plugins:
+            try:
+                loaded.plugin.start(Services(self._hostname, loaded.name))
+            except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code
+                self._unstarted[loaded.name] = f"did not start: {self._told(loaded, error)}"
+
+    def stop(self) -> None:
+        """Stop every plugin, the last one first."""
+        for loaded in reversed(self.plugins):
+            try:
+                loaded.plugin.stop()
+            except Exception as error:  # noqa: BLE001 - the others are to be stopped too
+                self._told(loaded, error)
+
+    def subscribes(self, listener: str, protocol: str) -> frozenset[Stage]:
+        """Return the stages whose messages must be held for the plugins of a listener."""
+        wanted: set[Stage] = set()
+        for loaded in self.plugins:
+            if loaded.watches(listener):
+                # TOP is always a piece of a message.
+                wanted |= loaded.stages if loaded.plugin.sees_partial else loaded.stages - {Stage.TOP}
+        return STAGES.get(protocol, frozenset()) & wanted
+
+    async def judge(self, buffer: Buffer, start: BodyStart, record: SessionRecord) -> Judgement:
+        """Ask the plugins that subscribe about one message.
+
+        buffer: the whole of it; it must stay as it is until the chunks are taken.
+        """
+        work = _Work(Content(buffer, self._limits))
+        first = work.content
+        judgement = Judgement(Outcome(Action.PASS))
+        piece = start.partial or start.section != ""
+        for loaded in self.plugins:
+            if start.stage not in loaded.stages or not loaded.watches(record.listener):
+                continue
+            if piece and not loaded.plugin.sees_partial:
+                continue
+            run, stopped = await self._run(loaded, work, start, record)
+            judgement.runs.append(run)
+            if stopped is not None:
+                judgement.outcome = stopped
+                break
+        else:
+            if work.modified:
+                await self._finish(work, judgement)
+        judgement.message_id = shown(Message(first, start).message_id)
+        return judgement
+
+    async def _finish(self, work: _Work, judgement: Judgement) -> None:
+        if work.new_size > _LARGE:
+            eight_bit = await self._runner.in_thread(work.is_eight_bit)
+        else:
+            eight_bit = work.is_eight_bit()
+        judgement.outcome = Outcome(
+            Action.MODIFY,
+            size=work.new_size,
+            eight_bit=eight_bit,
+            ends_with_newline=_tail(work, 2) == b"\r\n",
+        )
+        judgement.chunks = render(work.content.buffer, work.edits)
+
+    # -- one plugin --------------------------------------------------------
+
+    async def _run(
+        self, loaded: LoadedPlugin, work: _Work, start: BodyStart, record: SessionRecord
+    ) -> tuple[PluginRan, Outcome | None]:
+        """Run one plugin; return the fact, and what stops the message if it is to be stopped."""
+        if work.edits:
+            # The next plugin sees the message as this one's predecessor has left it.
+            large = work.new_size > _LARGE
+            octets = await self._runner.in_thread(work.laid_in) if large else work.laid_in()
+            work.content = Content(octets, self._limits)
+            work.edits = []
+        message = Message(work.content, start, loaded.edit_signed)
+        began = perf_counter()
+        result, detail, verdict = await self._ask(loaded, message, record)
+        edits: list[Edit] = []
+        size = message.size
+        if isinstance(verdict, Modify):
+            try:
+                allowed = self._allowed(loaded, message, verdict.edits)
+                edits, size = allowed.in_order(), allowed.new_size()
+            except Exception as error:  # noqa: BLE001 - edits over each other, or no edits at all
+                result, detail, verdict = "error", self._told(loaded, error), None
+        run = PluginRan(
+            loaded.name, start.stage, result, result, perf_counter() - began, detail, dict(message.facts)
+        )
+        if verdict is None:
+            run.applied = loaded.spec.on_error
+            return run, _failed(loaded)
+        if edits:
+            work.edits, work.new_size, work.modified = edits, size, True
+        elif result == "modify":
+            run.result = run.applied = "pass"
+        outcome = _outcome(verdict)
+        if outcome is not None and outcome.action is Action.DEFER:
+            run.applied = "defer"
+        return run, outcome
+
+    async def _ask(
+        self, loaded: LoadedPlugin, message: Message, record: SessionRecord
+    ) -> tuple[str, str, Verdict | None]:
+        """Return the result's name, a detail, and the verdict, or None if there is none."""
+        if loaded.name in self._unstarted:
+            return "error", self._unstarted[loaded.name], None
+        limit = loaded.spec.time_limit
+        try:
+            asked: Awaitable[object]
+            if loaded.is_async:
+                asked = loaded.plugin.inspect(message, record)  # type: ignore[assignment]
+            else:
+                asked = self._runner.in_thread(loaded.plugin.inspect, message, record)
+            verdict = await self._runner.with_limit(asked, limit)
+        except TimeoutError as error:
+            return "timeout", shown(str(error)) or f"no verdict within {limit:g} s", None
+        except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code
+            return "error", self._told(loaded, error), None
+        if not isinstance(verdict, (Pass, Modify, Reject, Quarantine, Discard)):
+            return "error", f"answered {_kind(verdict)} in place of a verdict", None
+        return type(verdict).__name__.lower(), shown(str(getattr(verdict, "reason", ""))), verdict
+
+    def _allowed(self, loaded: LoadedPlugin, message: Message, edits: Edits) -> Edits:
+        """Drop the edits that would break a signature."""
+        if loaded.edit_signed or not message.signed:
+            return edits
+        covered = covered_edits(edits, message.signed)
+        if not covered:
+            return edits
+        message.note("skipped_signed", ", ".join(sorted({str(kind) for kind in covered.values()})))
+        return edits.without(frozenset(covered))
+
+    def _told(self, loaded: LoadedPlugin, error: BaseException) -> str:
+        """Hand an exception to the log, and say on one line what it is."""
+        if self._on_exception is not None:
+            self._on_exception(loaded.name, error)
+        return shown(f"{type(error).__name__}: {error}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type) and issubclass(value, VERDICTS):
+        return f"the class {value.__name__} (write {value.__name__}(...))"
+    return "None" if value is None else shown(type(value).__name__)
+
+
+def _failed(loaded: LoadedPlugin) -> Outcome | None:
+    if loaded.spec.on_error == "pass":
+        return None
+    if loaded.spec.on_error == "reject":
+        return Outcome(Action.REJECT, reason="Message could not be inspected")
+    return Outcome(Action.DEFER, reason="Message could not be inspected, try again later")
+
+
+def _outcome(verdict: Verdict) -> Outcome | None:
+    """Return what stops the message; None if it goes on."""
+    match verdict:
+        case Pass() | Modify():
+            return None
+        case Reject(reason):
+            return Outcome(Action.REJECT, reason=shown(reason) or "Message refused")
+        case Quarantine():
+            # There is no store that could keep it, so it stays where it is for now.
+            return Outcome(Action.DEFER, reason="Message is to be quarantined, and there is no quarantine")
+        case Discard(reason):
+            return Outcome(Action.DISCARD, reason=shown(reason), accept=True)
+
+
+def _tail(work: _Work, count: int) -> bytes:
+    """Return the last octets of the message with its edits laid in."""
+    buffer = work.content.buffer
+    tail = b""
+    place = len(buffer)
+    for edit in reversed(work.edits):
+        tail = edit.data[-count:] + buffer[max(edit.end, place - count) : place] + tail
+        place = edit.start
+        if len(tail) >= count:
+            break
+    else:
+        tail = buffer[max(0, place - count) : place] + tail
+    return tail[-count:]

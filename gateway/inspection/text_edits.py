@@ -1,0 +1,246 @@
+"""Changing the text of one part within its own charset and transfer encoding."""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass, field
+
+from . import charsets
+from .parameters import format_structured
+from .parts import IDENTITY_ENCODINGS, Part
+from .words import decode_base64
+
+#: No body longer than this is encoded anew as a whole: octets.
+MOST_ENCODED = 8 * 1024 * 1024
+#: RFC 5321 4.5.3.1.6: a line's octets without its line end.
+LONGEST_LINE = 998
+_BASE64_LINE = 76
+_QUOTED_LINE = 75  # and the "=" of a soft line break
+
+
+@dataclass(slots=True)
+class TextChange:
+    """One splice of the body, and the fields of the part's header that change with it.
+
+    fields: by name, whole and without the last line end.
+    """
+
+    start: int
+    end: int
+    data: bytes
+    fields: dict[str, bytes] = field(default_factory=dict)
+
+
+def insert_text(part: Part, text: str, before: bytes, eol: bytes) -> TextChange | None:
+    """Return the change that puts text into a part, before the last ``before`` or at its end."""
+    codec = charsets.writing_codec_of(part.charset or "us-ascii")
+    if codec is None or not _known_encoding(part):
+        return None
+    if not charsets.is_ascii_superset(codec):
+        return _insert_characters(part, codec, text, before, eol)
+    content = part.content()
+    octets = _encode(text, codec, part)
+    fields: dict[str, bytes] = {}
+    if octets is None:
+        if not _is_utf8(content) and codec == "ascii":
+            octets = text.encode("ascii", "replace")
+        elif codec == "ascii":
+            octets = text.encode("utf-8", "replace")
+            fields["content-type"] = _with_charset(part, "utf-8", eol)
+        else:
+            change = _insert_characters(part, codec, text, before, eol)
+            if change is not None:
+                return change
+            octets = text.encode(codec, "replace")
+    octets = _with_line_ends(octets, _line_end_in(part, content, eol))
+    place = _place(content, before)
+    if part.transfer_encoding == "base64":
+        change = _into_base64(part, content, place, octets, eol)
+    elif part.transfer_encoding == "quoted-printable":
+        change = _into_quoted_printable(part, content, place, octets, eol)
+    else:
+        change = _into_identity(part, content, place, octets, eol)
+    if change is not None:
+        change.fields.update(fields)
+    return change
+
+
+def replace_text(part: Part, text: str, eol: bytes) -> TextChange | None:
+    """Return the change that puts text in place of a part's body."""
+    if not _known_encoding(part):
+        return None
+    codec = charsets.writing_codec_of(part.charset or "us-ascii")
+    octets = _encode(text, codec, part) if codec is not None else None
+    fields: dict[str, bytes] = {}
+    if octets is None:
+        octets = text.encode("utf-8", "replace")
+        fields["content-type"] = _with_charset(part, "utf-8", eol)
+    octets = _with_line_ends(octets, eol) if codec is None or charsets.is_ascii_superset(codec) else octets
+    change = _whole(part, octets, eol, keep_identity=True)
+    if change is not None:
+        change.fields.update(fields)
+    return change
+
+
+def _known_encoding(part: Part) -> bool:
+    return part.transfer_encoding in (*IDENTITY_ENCODINGS, "base64", "quoted-printable")
+
+
+def _encode(text: str, codec: str, part: Part) -> bytes | None:
+    errors = "xmlcharrefreplace" if part.content_type == "text/html" else "strict"
+    try:
+        return text.encode(codec, errors)
+    except (UnicodeError, ValueError):
+        return None
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _with_line_ends(octets: bytes, eol: bytes) -> bytes:
+    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", eol)
+
+
+def _line_end_in(part: Part, content: bytes, eol: bytes) -> bytes:
+    """Return the line end of a text: in base64 it is the text's own, else the message's."""
+    if part.transfer_encoding != "base64":
+        return eol
+    return b"\n" if b"\n" in content and b"\r\n" not in content else b"\r\n"
+
+
+def _place(content: bytes, before: bytes) -> int:
+    hit = content.lower().rfind(before.lower()) if before else -1
+    return hit if hit >= 0 else len(content)
+
+
+def _with_charset(part: Part, charset: str, eol: bytes) -> bytes:
+    parameters = {**part.parameters, "charset": charset}
+    return format_structured("Content-Type", part.content_type, parameters, eol.decode()).encode(
+        "ascii", "replace"
+    )
+
+
+# -- one way for each transfer encoding ----------------------------------------
+
+
+def _into_identity(part: Part, content: bytes, place: int, octets: bytes, eol: bytes) -> TextChange | None:
+    fits = octets.isascii() or part.transfer_encoding != "7bit" or not content.isascii()
+    if fits and _short_lines(octets):
+        return TextChange(part.body_start + place, part.body_start + place, octets)
+    return _whole(part, content[:place] + octets + content[place:], eol)
+
+
+def _short_lines(octets: bytes) -> bool:
+    return max(map(len, octets.split(b"\n"))) <= LONGEST_LINE
+
+
+def _into_quoted_printable(
+    part: Part, content: bytes, place: int, octets: bytes, eol: bytes
+) -> TextChange | None:
+    raw = part.raw_body
+    wanted = content[:place] + octets + content[place:]
+    data = encode_quoted_printable(octets, eol)
+    at = len(raw)
+    if place < len(content):
+        # Nearly always the marker stands in the encoded text as it does in the decoded one.
+        at = raw.lower().rfind(content[place : place + 6].lower())
+        data = _softened(raw, at, data, eol)
+    if at >= 0 and binascii.a2b_qp(raw[:at] + data + raw[at:]) == wanted:
+        return TextChange(part.body_start + at, part.body_start + at, data)
+    return _whole(part, wanted, eol)
+
+
+def _softened(raw: bytes, at: int, data: bytes, eol: bytes) -> bytes:
+    """Return encoded text with the soft line breaks it needs to stand in the midst of a line."""
+    soft = b"=" + eol
+    column = at - (raw.rfind(b"\n", 0, at) + 1)
+    newline = raw.find(b"\n", at)
+    rest = (newline if newline >= 0 else len(raw)) - at
+    if column and column + len(data.partition(b"\n")[0]) > _QUOTED_LINE:
+        data = soft + data
+    last = data[data.rfind(b"\n") + 1 :]
+    column = len(last) if b"\n" in data else column + len(last)
+    return data + soft if column and column + rest > _QUOTED_LINE else data
+
+
+def _into_base64(part: Part, content: bytes, place: int, octets: bytes, eol: bytes) -> TextChange | None:
+    raw = part.raw_body
+    step = raw.find(b"\n") + 1
+    line = len(raw[:step].rstrip(b"\r\n"))
+    kept = place // (line // 4 * 3) if line >= 4 and line % 4 == 0 else 0
+    if kept * step > len(raw):
+        kept -= 1  # the last line has no line end
+    at = kept * step
+    decoded = kept * (line // 4 * 3)
+    wanted = content[:place] + octets + content[place:]
+    if kept and decode_base64(raw[:at]) == content[:decoded]:
+        data = encode_base64(wanted[decoded:], eol, line)
+        if not raw.endswith(b"\n"):
+            data = data.removesuffix(eol)
+        return TextChange(part.body_start + at, part.end, data)
+    return _whole(part, wanted, eol)
+
+
+def _insert_characters(part: Part, codec: str, text: str, before: bytes, eol: bytes) -> TextChange | None:
+    """Put the text in between characters rather than octets: all of the body is encoded anew."""
+    try:
+        characters = part.content().decode(codec)
+    except (UnicodeError, ValueError):
+        return None
+    hit = characters.lower().rfind(before.decode("ascii").lower()) if before else -1
+    if hit > len(characters) or len(characters.lower()) != len(characters):
+        hit = -1  # lower-casing moved what stands behind a few rare letters
+    place = hit if hit >= 0 else len(characters)
+    line_end = "\n" if "\n" in characters and "\r\n" not in characters else "\r\n"
+    added = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", line_end)
+    wanted = characters[:place] + added + characters[place:]
+    fields = {}
+    try:
+        octets = wanted.encode(codec)
+    except (UnicodeError, ValueError):
+        octets = wanted.encode("utf-8", "replace")
+        fields["content-type"] = _with_charset(part, "utf-8", eol)
+    change = _whole(part, octets, eol)
+    if change is not None:
+        change.fields.update(fields)
+    return change
+
+
+def _whole(part: Part, content: bytes, eol: bytes, keep_identity: bool = False) -> TextChange | None:
+    """Return the change that gives the part this content, in base64 if it has it already."""
+    if len(content) > MOST_ENCODED:
+        return None
+    change = TextChange(part.body_start, part.end, b"")
+    ends = part.buffer[max(part.body_start, part.end - 1) : part.end] == b"\n"
+    if part.transfer_encoding == "base64":
+        data = encode_base64(content, eol, _BASE64_LINE)
+        change.data = data if ends else data.removesuffix(eol)
+        return change
+    identity = keep_identity and part.transfer_encoding in IDENTITY_ENCODINGS and _short_lines(content)
+    if identity and (content.isascii() or part.transfer_encoding != "7bit"):
+        change.data = content
+        return change
+    if part.transfer_encoding != "quoted-printable":
+        change.fields["content-transfer-encoding"] = b"Content-Transfer-Encoding: quoted-printable"
+    change.data = encode_quoted_printable(content, eol)
+    return change
+
+
+def encode_quoted_printable(content: bytes, eol: bytes) -> bytes:
+    """Encode text: its own line ends ``eol`` stay such, lone CR and LF are encoded (RFC 2045 6.7)."""
+    soft = b"=" + eol
+    return eol.join(
+        binascii.b2a_qp(line, istext=False).replace(b"=\n", soft) if line else b""
+        for line in content.split(eol)
+    )
+
+
+def encode_base64(content: bytes, eol: bytes, line: int) -> bytes:
+    """Encode in lines of ``line`` characters, each with a line end (RFC 2045 6.8)."""
+    flat = binascii.b2a_base64(content, newline=False)
+    return b"".join(flat[at : at + line] + eol for at in range(0, len(flat), line))

@@ -1,0 +1,83 @@
+'''What a plugin's author may import.
+
+A plugin is a class with a method ``inspect`` that answers with a verdict::
+
+    from gateway.plugin import Message, Modify, Pass, Plugin, PluginOptions, SessionRecord, Verdict
+
+    class Tag(Plugin):
+        """Put a tag before the subject."""
+
+        class Options(PluginOptions):
+            tag: str = "[external]"
+
+        options: Options
+
+        def inspect(self, message: Message, session: SessionRecord) -> Verdict:
+            if message.subject.startswith(self.options.tag):
+                return Pass()
+            edits = message.edits()
+            edits.set_header("Subject", f"{self.options.tag} {message.subject}")
+            return Modify(edits)
+
+and a table of the configuration that names its file, or its entry point in the group
+``mailgate.plugins``::
+
+    [[plugins]]
+    name = "external"
+    use = "tag.py"
+    stages = ["data"]
+    options = { tag = "[outside]" }
+
+To try it in a test::
+
+    def test_tag():
+        plugin = Tag(Tag.Options())
+        message = Message.of(b"Subject: hello\\r\\n\\r\\nHello.\\r\\n")
+        session = SessionRecord("id", "smtp", "mx", "192.0.2.1", 1024)
+        assert isinstance(plugin.inspect(message, session), Modify)
+
+Everything about a message (its octets, its header, its parts, its envelope) is in
+:class:`Message`, what is known of the session in :class:`SessionRecord`.  A plugin sees no
+transport and no password.  The verdicts are ``Pass()``, ``Modify(edits)``, ``Reject(reason)``,
+``Quarantine(reason)`` and ``Discard()``; any other answer counts as a failure of the plugin.
+'''
+
+from __future__ import annotations
+
+from .core.record import SessionRecord
+from .core.steps import Envelope, Stage
+from .core.text import shown
+from .inspection.base import Plugin, PluginOptions, Services
+from .inspection.defects import Defect
+from .inspection.edits import EditError, Edits
+from .inspection.fields import Field
+from .inspection.header_text import is_field_name
+from .inspection.message import Message
+from .inspection.parts import Part
+from .inspection.signatures import Signed, SignedKind
+from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
+
+__all__ = [
+    "Defect",
+    "Discard",
+    "EditError",
+    "Edits",
+    "Envelope",
+    "Field",
+    "Message",
+    "Modify",
+    "Part",
+    "Pass",
+    "Plugin",
+    "PluginOptions",
+    "Quarantine",
+    "Reject",
+    "Services",
+    "SessionRecord",
+    "Signed",
+    "SignedKind",
+    "Stage",
+    "Verdict",
+    "is_field_name",
+    "shown",
+]

@@ -1,0 +1,224 @@
+"""What the parts of the IMAP engine share: commands in flight, gates, and the words of trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...core.engine import Engine
+from ...core.record import SessionRecord
+from ...core.rules import Rules
+from ...core.steps import CLIENT, UPSTREAM, CommandSeen, ExtensionStruck, Refused
+from ...core.trouble import CloseReason, FaultKind, Trouble
+from .capabilities import Offer, advertise
+from .grammar import CAPABILITY_CODE, OWN_TAG
+
+MAX_IN_FLIGHT = 500
+
+WORDS: dict[Trouble, str] = {
+    Trouble.UPSTREAM_DOWN: "[UNAVAILABLE] Service not available, try again later",
+    Trouble.UPSTREAM_TLS: "[UNAVAILABLE] No secure connection to the mail server, try again later",
+    Trouble.UPSTREAM_FAULT: "[UNAVAILABLE] Connection to the mail server lost, try again later",
+    Trouble.UPSTREAM_TIMEOUT: "[UNAVAILABLE] The mail server does not answer, try again later",
+    Trouble.TLS_REQUIRED: "[PRIVACYREQUIRED] Must issue STARTTLS first",
+    Trouble.TOO_MANY: "[UNAVAILABLE] Too many connections, try again later",
+    Trouble.TOO_MANY_ERRORS: "Too many errors",
+    Trouble.IDLE: "Disconnected for inactivity",
+    Trouble.SHUTDOWN: "[UNAVAILABLE] Service shutting down, try again later",
+    Trouble.PROTOCOL: "[CLIENTBUG] Protocol error",
+}
+REASONS: dict[Trouble, CloseReason] = {
+    Trouble.UPSTREAM_DOWN: CloseReason.UPSTREAM_UNREACHABLE,
+    Trouble.UPSTREAM_TLS: CloseReason.UPSTREAM_UNREACHABLE,
+    Trouble.UPSTREAM_FAULT: CloseReason.UPSTREAM_EOF,
+    Trouble.UPSTREAM_TIMEOUT: CloseReason.TIMEOUT,
+    Trouble.TLS_REQUIRED: CloseReason.POLICY,
+    Trouble.TOO_MANY: CloseReason.POLICY,
+    Trouble.TOO_MANY_ERRORS: CloseReason.POLICY,
+    Trouble.IDLE: CloseReason.TIMEOUT,
+    Trouble.SHUTDOWN: CloseReason.SHUTDOWN,
+    Trouble.PROTOCOL: CloseReason.PROTOCOL_ERROR,
+}
+
+
+@dataclass(slots=True)
+class Flight:
+    """A command that the upstream has and has not answered.
+
+    command: None for one of the gateway's own; then ``done`` gets the rest of its tagged line.
+    argument: what the verb's own handling needs of it (a mailbox).
+    """
+
+    verb: str
+    command: CommandSeen | None = None
+    done: Callable[[bytes], None] | None = None
+    argument: str = ""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A command of which literals are still to come from the client.
+
+    mode: "relay", "hold" (an APPEND that is judged first), "mailbox" (the literal that names
+        where to append), "discard" (refused: its octets are thrown away).
+    reply: the refusal that is sent when all of it is thrown away.
+    """
+
+    tag: bytes
+    verb: str
+    command: CommandSeen
+    mode: str
+    literals: int = 1
+    reply: bytes = b""
+    prefix: bytes = b""  # "hold": the line up to the message's literal
+    tail: bytes = b""  # "hold": what stands behind it
+    binary: bool = False
+    collected: bytes = b""  # "mailbox": its octets so far
+    message: bool = False  # "relay": the literal under way is a message
+    answered: bool = False  # the upstream has answered it before it was whole
+
+
+class Conversation(Engine):
+    """The state of an IMAP session."""
+
+    def __init__(self, rules: Rules, record: SessionRecord) -> None:
+        super().__init__(rules, record)
+        self.reading = [False, False]
+        self._flight: dict[bytes, Flight] = {}
+        self._incoming: Incoming | None = None
+        self._literal_left = 0  # octets of the client's literal still to come
+        self._plus: Callable[[bytes], None] | None = None  # what a continuation request is for
+        self._offer = Offer()
+        self._told: set[str] = set()
+        self._own_number = 0
+        self._greeted = False
+        self._greeting_text = b"OK"
+        self._said_goodbye = False
+        self._stopping = False
+        self._logged_in = False
+        self._mailbox = ""
+        self._idle_tag = b""  # the IDLE that is on
+        self._waits_for = b""  # the tag of a LOGIN, AUTHENTICATE: the client is not read until its end
+        self._login_turn = False
+        self._deciding = False
+        self._sending = False
+        self._mid_response = False  # the client has the beginning of a response
+        self._response_left = 0  # octets of the upstream's literal still to come
+        self._queued: list[bytes] = []  # our own responses, while one of the upstream's is unfinished
+        self._errors = 0
+        self._unknown = 0
+
+    # -- telling -----------------------------------------------------------
+
+    def _tell(self, data: bytes) -> None:
+        """Send a response of our own, between two whole ones of the upstream's."""
+        if self._mid_response:
+            self._queued.append(data)
+        else:
+            self._send(CLIENT, data)
+
+    def _response_over(self) -> None:
+        self._mid_response = False
+        if self._queued:
+            for data in self._queued:
+                self._send(CLIENT, data)
+            self._queued.clear()
+
+    def _tell_tagged(self, tag: bytes, command: CommandSeen, text: str, reason: str = "") -> None:
+        """Answer a command ourselves.  text: ``NO ...``, ``BAD ...`` or ``OK ...``."""
+        if reason:
+            self._emit(Refused(command.verb, reason))
+        self._tell(tag + b" " + text.encode("utf-8", "replace") + b"\r\n")
+        self._reply(command, "ok" if text.startswith("OK") else "refused", text)
+
+    def _error(self, tag: bytes, command: CommandSeen, text: str, reason: str = "") -> None:
+        """Answer a command that should not have been given; too many end the session."""
+        self._tell_tagged(tag, command, text, reason)
+        self._count_error()
+
+    def _count_error(self) -> None:
+        self._errors += 1
+        if self._errors > self.rules.max_errors and not self.ended:
+            self._fault(CLIENT, FaultKind.TOO_MANY_COMMANDS, "too many errors")
+            self._fail(Trouble.TOO_MANY_ERRORS)
+
+    # -- asking ------------------------------------------------------------
+
+    def _ask(self, line: bytes, verb: str, done: Callable[[bytes], None]) -> None:
+        """Send a command of the gateway's own; ``done`` gets what follows its tag."""
+        self._own_number += 1
+        tag = OWN_TAG + str(self._own_number).encode()
+        self._flight[tag] = Flight(verb, None, done)
+        self._send(UPSTREAM, tag + b" " + line + b"\r\n")
+
+    @property
+    def _takes_literal_plus(self) -> bool:
+        return "LITERAL+" in self._offer.offered
+
+    def _may_push(self, size: int) -> bool:
+        """Tell whether the upstream takes a literal of this size without being asked (RFC 7888)."""
+        return self._takes_literal_plus or ("LITERAL-" in self._offer.offered and size <= 4096)
+
+    # -- capabilities ------------------------------------------------------
+
+    @property
+    def _protected(self) -> bool:
+        return self.secure[CLIENT] or self.record.tls_in_front
+
+    def _filter(self, names: bytes) -> bytes:
+        """Return what a client is told of a list of capabilities: the only place that decides."""
+        words = names.decode("ascii", "replace").split()
+        login_over = self._logged_in or (
+            bool(self._waits_for) and not any(word.upper().startswith("AUTH=") for word in words)
+        )
+        self._offer = offer = advertise(
+            words,
+            self.rules,
+            secure=self.secure[CLIENT],
+            protected=self._protected,
+            logged_in=login_over,
+        )
+        for name, reason in offer.struck:
+            if name not in self._told:
+                self._told.add(name)
+                self._emit(ExtensionStruck(name, reason))
+        return offer.text
+
+    def _filter_code(self, line: bytes) -> bytes:
+        """Filter the list in a response code, wherever it stands."""
+        return CAPABILITY_CODE.sub(lambda found: b"[CAPABILITY " + self._filter(found.group(1)) + b"]", line)
+
+    # -- ends --------------------------------------------------------------
+
+    def _broken(self, kind: FaultKind, detail: bytes | str) -> None:
+        self._fault(UPSTREAM, kind, detail)
+        self._fail(Trouble.UPSTREAM_FAULT)
+
+    def _fail(self, trouble: Trouble) -> None:
+        reason = REASONS.get(trouble, CloseReason.INTERNAL)
+        if self._mid_response:
+            # A line of ours would be read as part of the literal.
+            self._fault(UPSTREAM, FaultKind.TRUNCATED_BODY, str(trouble))
+        elif not self.handshaking[CLIENT] and not self._said_goodbye:
+            words = WORDS.get(trouble, "[UNAVAILABLE] Try again later")
+            self._send(CLIENT, f"* BYE {words}\r\n".encode())
+        self._finish(reason, str(trouble))
+
+    def _settle_all(self) -> None:
+        self._forget_login("unfinished")
+        unanswered = [flight.command for flight in self._flight.values()]
+        unanswered += [one.command for one in self._unfinished() if not one.answered]
+        self._flight.clear()
+        self._incoming = None
+        settled: set[int] = set()
+        for command in unanswered:
+            if command is not None and command.serial not in settled:
+                settled.add(command.serial)
+                self._reply(command, "unanswered", "")
+
+    def _unfinished(self) -> list[Incoming]:
+        """Return the commands that the upstream has not had, or not whole."""
+        return [self._incoming] if self._incoming is not None else []
+
+    def _forget_login(self, outcome: str) -> None:
+        raise NotImplementedError

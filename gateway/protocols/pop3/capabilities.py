@@ -1,0 +1,102 @@
+"""The capabilities of CAPA: what the gateway passes, owns and strikes, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...core.mechanisms import filter_mechanisms
+from ...core.rules import Rules
+
+TABLE: dict[str, tuple[str, str]] = {
+    "USER": ("own", "hidden where logins in clear are refused (RFC 2449 6.3)"),
+    "SASL": ("own", "the upstream's mechanisms less those that can't pass or are forbidden (RFC 5034)"),
+    "STLS": ("own", "TLS ends at the gateway on each side (RFC 2595)"),
+    "PIPELINING": ("own", "the gateway takes commands in any grouping and keeps the order (RFC 2449 6.6)"),
+    "TOP": ("pass", "RFC 2449 6.2"),
+    "UIDL": ("pass", "RFC 2449 6.9"),
+    "RESP-CODES": ("pass", "RFC 2449 6.4; the gateway's own replies carry codes"),
+    "AUTH-RESP-CODE": ("pass", "RFC 3206"),
+    "LOGIN-DELAY": ("pass", "RFC 2449 6.5"),
+    "EXPIRE": ("pass", "RFC 2449 6.7"),
+    "UTF8": ("pass", "RFC 6856"),
+    "LANG": ("pass", "RFC 6856"),
+    "IMPLEMENTATION": ("pass", "RFC 2449 6.10"),
+    "XCLIENT": ("strike", "only the gateway may speak it to the upstream"),
+    "XTND": ("strike", "not parsed by the gateway"),
+}
+UNKNOWN = ("strike", "unknown to the gateway")
+
+
+@dataclass(slots=True)
+class Offer:
+    """What one CAPA reply offers, and what of it the client is told."""
+
+    keywords: dict[str, list[str]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    struck: list[tuple[str, str]] = field(default_factory=list)
+    mechanisms: list[str] = field(default_factory=list)
+
+
+def read(lines: Sequence[bytes]) -> dict[str, list[str]]:
+    """Read the lines of a CAPA reply (without ends)."""
+    keywords: dict[str, list[str]] = {}
+    for line in lines:
+        words = line.decode("ascii", "replace").split()
+        if words:
+            keywords.setdefault(words[0].upper(), []).extend(words[1:])
+    return keywords
+
+
+def advertise(keywords: dict[str, list[str]], rules: Rules, *, secure: bool, protected: bool) -> Offer:
+    """Work out what a client may be told.
+
+    secure: the client's leg has TLS.  protected: it has, or a trusted load balancer has it.
+    """
+    offer = Offer(keywords)
+    hidden = rules.cleartext_login == "refuse" and not protected
+    for keyword, arguments in keywords.items():
+        text = " ".join([keyword, *arguments])
+        action, reason = TABLE.get(keyword, UNKNOWN)
+        if keyword in rules.strike_extensions:
+            offer.struck.append((text, "struck by the configuration"))
+        elif keyword == "USER":
+            if hidden:
+                offer.struck.append((text, "no login before TLS"))
+            else:
+                offer.lines.append(text)
+        elif keyword == "SASL":
+            offer.mechanisms, struck = filter_mechanisms(arguments, rules)
+            offer.struck += [(f"SASL {name}", why) for name, why in struck]
+            if hidden:
+                offer.struck.append(("SASL", "no login before TLS"))
+            elif offer.mechanisms:
+                offer.lines.append("SASL " + " ".join(offer.mechanisms))
+        elif action == "pass" or keyword in rules.pass_extensions:
+            offer.lines.append(text)
+        elif action == "strike":
+            offer.struck.append((text, reason))
+    if rules.client_tls == "starttls" and not secure:
+        offer.lines.append("STLS")
+    offer.lines.append("PIPELINING")
+    return offer
+
+
+def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[tuple[str, str, str]]:
+    """Say of each offered line what becomes of it: (line, "pass|strike|own|change", reason)."""
+    keywords = read([line.encode() for line in offered])
+    offer = advertise(keywords, rules, secure=secure, protected=secure)
+    told = {line.partition(" ")[0]: line for line in offer.lines}
+    rows: list[tuple[str, str, str]] = []
+    for keyword, arguments in keywords.items():
+        text = " ".join([keyword, *arguments])
+        action, reason = TABLE.get(keyword, UNKNOWN)
+        if keyword not in told:
+            why = dict(offer.struck).get(text) or dict(offer.struck).get(keyword) or reason
+            rows.append((text, "strike", why))
+        elif told[keyword] == text:
+            rows.append((text, "own" if action == "own" else "pass", reason))
+        else:
+            rows.append((text, "change", f"{told[keyword]}: {reason}"))
+    rows += [(line, "own", TABLE[word][1]) for word, line in told.items() if word not in keywords]
+    return rows

@@ -1,0 +1,71 @@
+"""Fixtures that all tests share: the real servers, started once for each worker, when asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.demo.certificates import Authority, make_authority
+from tests.demo.conftest import Upstream
+from tests.support.dovecot import Dovecot
+from tests.support.postfix import Postfix
+
+
+def need(*programs: str) -> None:
+    """Skip the test, with one clear line, where a program is missing; in CI that is a failure."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    missing = [program for program in programs if shutil.which(program, path=path) is None]
+    if not missing:
+        return
+    message = f"not installed: {', '.join(missing)}"
+    if os.environ.get("MAILGATE_NO_SKIPS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def rig_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that the servers' own accounts can get into."""
+    directory = tmp_path_factory.mktemp("rig")
+    for folder in (directory, *list(directory.parents)[:2]):
+        folder.chmod(0o755)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def authority(rig_directory: Path) -> Authority:
+    folder = rig_directory / "ca"
+    folder.mkdir()
+    return make_authority(folder)
+
+
+@pytest.fixture(scope="session")
+def dovecot(rig_directory: Path, authority: Authority) -> Iterator[Dovecot]:
+    need("dovecot")
+    if os.geteuid() != 0:
+        pytest.skip("Dovecot's users want root")
+    server = Dovecot(rig_directory, authority)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postfix(rig_directory: Path, dovecot: Dovecot) -> Iterator[Postfix]:
+    need("postfix")
+    server = Postfix(rig_directory, dovecot)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """The embedded upstream, which misbehaves on request."""
+    running = Upstream()
+    try:
+        yield running
+    finally:
+        running.close()

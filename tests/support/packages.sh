@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Install the real servers and clients that the live tests use, where apt and root are to be had.
+# Nothing is started: the tests run their own instances in directories of their own.
+set -euo pipefail
+packages="dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond postfix swaks msmtp mpop isync
+    curl openssl prometheus libnet-ssleay-perl libio-socket-ssl-perl systemd"
+missing=""
+for package in $packages; do
+    state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$state" = "install ok installed" ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+as_root=""
+[ "$(id -u)" = 0 ] || as_root="sudo -n"
+if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
+    echo "Not installed, and no apt with root to install them; their tests are skipped:$missing"
+    exit 0
+fi
+echo "Installing for the live tests:$missing"
+# RUNLEVEL=1 and the policy keep the packages' own services from being started.
+policy=/usr/sbin/policy-rc.d
+made=""
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+    $as_root chmod +x $policy
+    made=yes
+fi
+restore() { [ -z "$made" ] || $as_root rm -f $policy; }
+trap restore EXIT
+install() {
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $as_root apt-get install -y -qq --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 $missing >/dev/null
+}
+install 2>/dev/null || { $as_root apt-get update -qq && install; }
