@@ -27,7 +27,7 @@ from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
-from .config.rules import rules_for
+from .config.rules import COMMAND_TIME, rules_for
 from .inspection.loader import LoadedPlugin, load_plugins
 from .inspection.pipeline import Pipeline
 from .observe import log_setup
@@ -83,7 +83,9 @@ class Parts:
         try:
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
             self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
-            self.pipeline = Pipeline(self.plugins, runner, on_exception=_plugin_failed)
+            self.pipeline = Pipeline(
+                self.plugins, runner, hostname=configuration.hostname, on_exception=_plugin_failed
+            )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
         except (TlsError, OSError) as error:
             raise StartError(str(error)) from None
@@ -111,7 +113,7 @@ class Parts:
                 handshake=timeouts.handshake,
                 prologue=timeouts.prologue,
                 login=timeouts.login,
-                command=timeouts.command,
+                command=timeouts.command if timeouts.command is not None else COMMAND_TIME[table.protocol],
                 reply=timeouts.reply,
                 body=timeouts.body,
                 idle=timeouts.idle,
@@ -126,13 +128,13 @@ class Parts:
 
 def _upstream(table: UpstreamTable) -> Upstream:
     client_tls = None
-    if table.tls != "none":
+    if table.tls not in (None, "none"):
         pair = KeyPair(table.certificate, table.key) if table.certificate and table.key else None
         client_tls = ClientTls(verify=table.verify, ca=table.ca, pair=pair)
     return Upstream(
         table.name,
         [Address(address.host, address.port) for address in table.addresses],
-        tls=table.tls,
+        tls=table.tls or "none",
         client_tls=client_tls,
         server_name=table.server_name,
         connect_timeout=table.connect_timeout,
@@ -254,7 +256,7 @@ class Gateway:
                 try:
                     self._admin.start()
                 except Exception as error:  # noqa: BLE001 - Twisted wraps the OSError
-                    cause = getattr(error, "socketError", error)
+                    cause = getattr(error, "socketError", None) or OSError(0, str(error))
                     raise StartError(_bind_problem("admin", str(admin), cause)) from None
         except StartError:
             for listener in self.listeners.values():
@@ -447,8 +449,9 @@ def run(configuration: Configuration, path: Path) -> int:
     from .relay.reactor import install
 
     install()
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
+    reactor: Any = installed
     writer, session_log = open_log(configuration)
     unwatch = log_setup.watch_twisted()
     log = structlog.get_logger()
@@ -481,17 +484,17 @@ def run(configuration: Configuration, path: Path) -> int:
     def stop() -> None:
         if not gateway._stopping:
             notify("STOPPING=1")
-            gateway.stop().addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+            gateway.stop().addBoth(lambda _: reactor.stop())
 
     def on_signal(what: Callable[[], None]) -> Callable[[int, object], None]:
-        return lambda _number, _frame: reactor.callFromThread(what)  # type: ignore[attr-defined]
+        return lambda _number, _frame: reactor.callFromThread(what)
 
-    reactor.callWhenRunning(started)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(started)
     signal.signal(signal.SIGHUP, on_signal(reload))
     signal.signal(signal.SIGUSR1, on_signal(writer.reopen))
     signal.signal(signal.SIGTERM, on_signal(stop))
     signal.signal(signal.SIGINT, on_signal(stop))
-    reactor.run(installSignalHandlers=False)  # type: ignore[attr-defined]
+    reactor.run(installSignalHandlers=False)
     gateway.close()
     log.info("stopped")
     unwatch()

@@ -47,7 +47,12 @@ def check(configuration: Configuration) -> Iterator[Found]:
 def _duplicates(names: Sequence[str], table: str) -> Iterator[Found]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield (table, index, "name"), f'"{name}" is the name of {table}[{names.index(name)}] too', "", False
+            yield (
+                (table, index, "name"),
+                f'"{name}" is the name of {table}[{names.index(name)}] too',
+                "",
+                False,
+            )
 
 
 def _is_loopback(host: str) -> bool:
@@ -61,7 +66,12 @@ def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
     far = [str(address) for address in upstream.addresses if not _is_loopback(address.host)]
     if upstream.tls is None and far:
         message = f"tls must be said for an upstream that is not on this machine ({far[0]})"
-        yield where, message, 'tls = "starttls" or "implicit"; "none" sends mail and passwords in clear', False
+        yield (
+            where,
+            message,
+            'tls = "starttls" or "implicit"; "none" sends mail and passwords in clear',
+            False,
+        )
     if upstream.tls not in (None, "none") and not upstream.verify and far:
         message = "the upstream's certificate is not verified: anybody between can read everything"
         yield (*where, "verify"), message, "", True
@@ -86,7 +96,9 @@ def _listener(listener: Listener, configuration: Configuration, where: Where) ->
         hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(upstreams)}"
         yield (*where, "upstream"), f'unknown upstream "{listener.upstream}"', hint, False
     elif upstream.forward_client != "none" and listener.protocol not in _FORWARDS[upstream.forward_client]:
-        message = f'forward_client = "{upstream.forward_client}" of its upstream is not for {listener.protocol}'
+        message = (
+            f'forward_client = "{upstream.forward_client}" of its upstream is not for {listener.protocol}'
+        )
         yield (*where, "upstream"), message, "", False
     tls = listener.tls
     if tls.mode != "none" and not tls.certificates:

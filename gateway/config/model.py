@@ -22,39 +22,43 @@ class Table(BaseModel):
 
 
 class Log(Table):
-    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal")
-    output: str = Field("stderr", description="stderr, stdout, or a file's path")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal"
+    )
+    output: str = Field(default="stderr", description="stderr, stdout, or a file's path")
     level: Literal["debug", "info", "warning", "error"] = "info"
-    commands: bool = Field(True, description="a line for each command and its reply")
+    commands: bool = Field(default=True, description="a line for each command and its reply")
 
 
 class Admin(Table):
-    address: ListenAddress | None = Field(None, description="where /metrics, /healthz and /readyz are")
+    address: ListenAddress | None = Field(
+        default=None, description="where /metrics, /healthz and /readyz are"
+    )
 
 
 class Spool(Table):
-    directory: FilePath | None = Field(None, description="where large held messages lie, unlinked")
-    memory: Size = Field(1024 * 1024, description="messages up to this size stay in memory")
+    directory: FilePath | None = Field(default=None, description="where large held messages lie, unlinked")
+    memory: Size = Field(default=1024 * 1024, description="messages up to this size stay in memory")
 
 
 class GlobalLimits(Table):
-    connections: int = Field(20_000, ge=0, description="client connections in all; 0 is no limit")
-    drain: Duration = Field(30.0, description="how long messages in flight may take at a stop")
+    connections: int = Field(default=20_000, ge=0, description="client connections in all; 0 is no limit")
+    drain: Duration = Field(default=30.0, description="how long messages in flight may take at a stop")
 
 
 class Upstream(Table):
     name: Name
     addresses: tuple[Address, ...] = Field(min_length=1, description="tried in order")
     tls: Literal["none", "opportunistic", "starttls", "implicit"] | None = Field(
-        None, description="none is the default only where every address is loopback"
+        default=None, description="none is the default only where every address is loopback"
     )
-    verify: bool = Field(True, description="verify the server's certificate and its name")
-    ca: FilePath | None = Field(None, description="trusted authorities; the system's if absent")
-    server_name: str = Field("", description="the name the certificate must have; the host if absent")
-    certificate: FilePath | None = Field(None, description="a client certificate to show")
+    verify: bool = Field(default=True, description="verify the server's certificate and its name")
+    ca: FilePath | None = Field(default=None, description="trusted authorities; the system's if absent")
+    server_name: str = Field(default="", description="the name the certificate must have; the host if absent")
+    certificate: FilePath | None = Field(default=None, description="a client certificate to show")
     key: FilePath | None = None
     connect_timeout: Duration = 10.0
-    retry_after: Duration = Field(30.0, description="how long a dead address is left alone")
+    retry_after: Duration = Field(default=30.0, description="how long a dead address is left alone")
     proxy_protocol: Literal["none", "v1", "v2"] = "none"
     forward_client: Literal["none", "xclient", "id"] = "none"
 
@@ -66,27 +70,31 @@ class Certificate(Table):
 
 class ListenerTls(Table):
     mode: Literal["none", "starttls", "implicit"] = "none"
-    certificates: tuple[Certificate, ...] = Field((), description="the first is the default, others by SNI")
+    certificates: tuple[Certificate, ...] = Field(
+        default=(), description="the first is the default, others by SNI"
+    )
     profile: Literal["modern", "intermediate", "old"] = "intermediate"
     client_ca: FilePath | None = None
     client_certificate: Literal["none", "request", "require"] = "none"
-    key_log: FilePath | None = Field(None, description="OpenSSL's key log: whoever reads it reads everything")
+    key_log: FilePath | None = Field(
+        default=None, description="OpenSSL's key log: whoever reads it reads everything"
+    )
 
 
 class ListenerLimits(Table):
-    connections: int = Field(0, ge=0)
-    connections_per_address: int = Field(0, ge=0)
+    connections: int = Field(default=0, ge=0)
+    connections_per_address: int = Field(default=0, ge=0)
     message_size: Size = 100 * 1024 * 1024
-    recipients: int = Field(1000, ge=1)
-    unknown_commands: int = Field(10, ge=0)
-    errors: int = Field(20, ge=1)
+    recipients: int = Field(default=1000, ge=1)
+    unknown_commands: int = Field(default=10, ge=0)
+    errors: int = Field(default=20, ge=1)
 
 
 class ListenerTimeouts(Table):
     handshake: Duration = 30.0
     prologue: Duration = 60.0
     login: Duration = 180.0
-    command: Duration | None = Field(None, description="SMTP, LMTP 5m; POP3 10m; IMAP 31m")
+    command: Duration | None = Field(default=None, description="SMTP, LMTP 5m; POP3 10m; IMAP 31m")
     reply: Duration = 600.0
     body: Duration = 600.0
     idle: Duration = 1860.0
@@ -122,8 +130,10 @@ class Listener(Table):
 
 class PluginTable(Table):
     name: Name
-    use: str
-    stages: tuple[Stage, ...] = (Stage.DATA, Stage.APPEND)
+    use: str = Field(description="a plugin's name, or a path to a .py file")
+    stages: tuple[Literal["data", "append"], ...] = Field(
+        default=("data", "append"), description="where messages are held for it: SMTP and LMTP; IMAP APPEND"
+    )
     listeners: tuple[str, ...] = ()
     time_limit: Duration = 5.0
     on_error: Literal["defer", "pass", "reject"] = "defer"
@@ -140,7 +150,7 @@ class TranscriptTable(Table):
 
 
 class Configuration(Table):
-    hostname: str = Field("localhost", pattern=r"^[A-Za-z0-9.-]{1,255}$")
+    hostname: str = Field(default="localhost", pattern=r"^[A-Za-z0-9.-]{1,255}$")
     user: str = ""
     log: Log = Log()
     admin: Admin = Admin()
@@ -157,7 +167,7 @@ class Configuration(Table):
             PluginSpec(
                 name=table.name,
                 use=table.use,
-                stages=frozenset(table.stages),
+                stages=frozenset(Stage(stage) for stage in table.stages),
                 listeners=frozenset(table.listeners),
                 time_limit=table.time_limit,
                 on_error=table.on_error,

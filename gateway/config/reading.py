@@ -91,7 +91,11 @@ def dotted(path: Sequence[str | int]) -> str:
 
 def _problem(details: Any, lines: dict[Any, int], tables: dict[str, Any]) -> Problem:
     """Put one of pydantic's errors into the admin's words."""
-    path = [step for step in details["loc"] if not (isinstance(step, str) and step.startswith(("function-", "union")))]
+    path = [
+        step
+        for step in details["loc"]
+        if not (isinstance(step, str) and step.startswith(("function-", "union")))
+    ]
     kind, context = details["type"], details.get("ctx", {})
     suggestion = ""
     if kind == "extra_forbidden":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from gateway.core.engine import Engine, Route
 from gateway.core.record import SessionRecord
 from gateway.core.rules import Rules
 from gateway.core.steps import CLIENT, UPSTREAM, Connect, LoginSeen, Send, Side, Step
-from gateway.observe.transcript import Recorder, Transcripts
+from gateway.observe.transcript import Choice, Recorder, Transcripts
 
 MAIL = b"Subject: Gehaltsliste\r\n\r\nUnter uns: 90210.\r\n.\r\n250 Flaschen\r\n* 1 FETCH nothing\r\n"
 
@@ -177,16 +178,17 @@ class Talk:
     def __init__(
         self,
         make: Callable[[Rules, SessionRecord], Engine],
-        chooser: Transcripts,
+        transcripts: Transcripts,
         record: SessionRecord,
         piece: int = 1 << 20,
         watch: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self.record = record
         self.engine = make(Rules(hostname="gate.example"), record)
-        recorder = chooser.choose(record)
-        assert recorder is not None
-        self.recorder: Recorder = recorder
+        self.watch = watch
+        chosen = transcripts.choose(record)
+        self.recorder = chosen or Recorder(Choice(Path("/nowhere")), record)
+        self.recorder.active = chosen is not None
         self.server = SERVERS[record.protocol]()
         self.told = b""
         self._piece = piece
