@@ -148,7 +148,7 @@ static void smtp_command(struct conn *c, char *line)
 static void pop3_command(struct conn *c, char *line)
 {
     if (!strcasecmp(line, "CAPA"))
-        reply(c, "+OK\r\nUSER\r\nUIDL\r\nTOP\r\n.\r\n");
+        reply(c, "+OK\r\nCAPA\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nPIPELINING\r\nUSER\r\n.\r\n");
     else if (!strncasecmp(line, "USER", 4) || !strncasecmp(line, "PASS", 4) || !strcasecmp(line, "NOOP")
              || !strncasecmp(line, "DELE", 4) || !strcasecmp(line, "RSET"))
         reply(c, "+OK\r\n");

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry
 from twisted.internet import defer, threads
-from twisted.internet.error import TimeoutError as TwistedTimeoutError
 
 from . import __version__
 from .admin.lag import LagMeter
@@ -69,7 +68,7 @@ class TwistedRunner:
         waiting.addTimeout(seconds, self._reactor)
         try:
             result: Result = await waiting
-        except TwistedTimeoutError:
+        except defer.TimeoutError:  # what addTimeout fails with
             raise TimeoutError(f"no verdict within {seconds:g} s") from None
         return result
 

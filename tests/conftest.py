@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +29,12 @@ def need(*programs: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def rig_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that the servers' own accounts can get into."""
-    directory = tmp_path_factory.mktemp("rig")
-    for folder in (directory, *list(directory.parents)[:2]):
-        folder.chmod(0o755)
-    return directory
+def rig_directory() -> Iterator[Path]:
+    """A directory that the servers' own accounts can get into, which pytest's own are not."""
+    directory = Path(tempfile.mkdtemp(prefix="mailgate-rig-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

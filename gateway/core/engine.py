@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..wire.lines import LineBuffer
+from .masking import LOGIN_VERBS, Masking, status, unknown
 from .outcome import Outcome
 from .record import SessionRecord
 from .rules import Rules
@@ -35,6 +36,7 @@ from .steps import (
     Close,
     CommandSeen,
     Fault,
+    LoginSeen,
     ReplySeen,
     Send,
     Side,
@@ -86,6 +88,9 @@ class Engine(ABC):
         self._steps: list[Step] = []
         self._serial = 0
         self._spoken = False  # the client has said something
+        self._masking = Masking()  # what was secret once, for texts that quote it
+        self._said: bytearray | None = None  # sent upstream since a login began
+        self._said_by: CommandSeen | None = None  # the command that began it
 
     # -- inputs ------------------------------------------------------------
 
@@ -222,23 +227,64 @@ class Engine(ABC):
     # -- what engines use --------------------------------------------------
 
     def _emit(self, step: Step) -> None:
+        if type(step) is LoginSeen:
+            self._learn()
+            self._masking.forgive(step.user)
+            step.reply = self._masking.text(step.reply)
         self._steps.append(step)
 
     def _send(self, side: Side, data: bytes) -> None:
+        if self._said is not None and side is UPSTREAM:
+            self._said += data[:4096]
         self._steps.append(Send(side, data))
 
     def _fault(self, side: Side, kind: FaultKind, detail: bytes | str = "") -> None:
-        self._steps.append(Fault(side, kind, shown(detail)))
+        """Emit a fault.  ``detail``: str in our words; bytes as the side said them."""
+        if isinstance(detail, bytes) and side is CLIENT:
+            text = unknown(detail)
+        else:
+            text = self._masking.text(shown(detail))
+        self._steps.append(Fault(side, kind, text))
 
     def _command(self, verb: str, text: str) -> CommandSeen:
-        """Make and emit the fact of a command; ``text`` is as it may be shown."""
+        """Make and emit the fact of a command; ``text`` is as it may be shown.
+
+        Of a command of verb "other" only its first word is shown: it may be a password.
+        """
         self._serial += 1
+        if verb == "other":
+            text = unknown(text)
         command = CommandSeen(self._serial, verb, text)
+        if verb in LOGIN_VERBS:
+            self._learn()
+            self._said, self._said_by = bytearray(), command
+        elif self._said is not None:
+            self._learn()
         self._steps.append(command)
         return command
 
     def _reply(self, command: CommandSeen, result: str, text: bytes | str) -> None:
-        self._steps.append(ReplySeen(command, result, shown(text)))
+        if command is self._said_by:
+            self._learn()
+        if self._masking:
+            masked = self._masking.octets(text) if isinstance(text, bytes) else text
+            seen = self._masking.text(shown(masked))
+        else:
+            seen = shown(text)
+        if command.verb == "other" and result != "refused":
+            seen = status(seen)
+        self._steps.append(ReplySeen(command, result, seen))
+
+    def _learn(self) -> None:
+        """A login is over: what was sent upstream in it is masked in every text from now on."""
+        said, command = self._said, self._said_by
+        self._said = self._said_by = None
+        if said and command is not None:
+            standing = command.shown.encode().split()
+            for number, line in enumerate(bytes(said).splitlines()):
+                # The first word is the verb, or the tag before it.
+                first = line.split(None, 1)[:1] if number == 0 else []
+                self._masking.learn(line, [*standing, *first])
 
     def _start_tls(self, side: Side) -> None:
         """Order TLS on a side.  The caller has checked that nothing is heard behind it."""

@@ -21,7 +21,11 @@ SHORTEST = 4
 #: How many words are learnt, and how long one may be: a session can't make it slow.
 MOST, LONGEST = 200, 4096
 
+#: Commands whose arguments are secret, or become so in what the client answers.
+LOGIN_VERBS = frozenset({"AUTH", "AUTHENTICATE", "LOGIN", "PASS", "APOP"})
+
 _VERB = re.compile(r"[A-Za-z]{1,10}\Z")
+_STATUS = re.compile(r"\d{3}(?:[ -]\d\.\d{1,3}\.\d{1,3})?|\+OK|-ERR|OK|NO|BAD")
 
 
 class Masking:
@@ -31,6 +35,9 @@ class Masking:
 
     def __init__(self) -> None:
         self._words: list[bytes] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._words)
 
     def __repr__(self) -> str:
         return f"<Masking of {len(self._words)} words>"
@@ -71,7 +78,16 @@ class Masking:
         """Return a text with every secret in it masked."""
         if not self._words:
             return text
-        return self.octets(text.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
+        text = self.octets(text.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
+        head, cut, rest = text.rpartition("…(+")
+        if cut:
+            # What was cut off may have taken the end of a secret with it.
+            for word in self._words:
+                begin = word.decode("utf-8", "backslashreplace")
+                for length in range(min(len(begin), len(head)), SHORTEST - 1, -1):
+                    if head.endswith(begin[:length]):
+                        return f"{head[:-length]}{MASK}{cut}{rest}"
+        return text
 
 
 def unknown(said: bytes | str) -> str:
@@ -84,6 +100,13 @@ def unknown(said: bytes | str) -> str:
     if not _VERB.match(verb):
         return MASK
     return f"{verb} {MASK}" if blank else verb
+
+
+def status(reply: str) -> str:
+    """Return of a reply to a command nobody knows what tells its result: it may quote it."""
+    found = _STATUS.match(reply)
+    begin = found.group() if found else ""
+    return reply if len(reply) == len(begin) else f"{begin} {MASK}".lstrip()
 
 
 def _decoded(word: bytes) -> Iterator[bytes]:

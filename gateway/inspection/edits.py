@@ -76,7 +76,7 @@ class Edits:
         encoded words.  Raises ValueError for a name that is none.
         """
         self._group += 1
-        self._insert_field(self._root, self._place(top), format_field(name, value, eol_of(self._root)))
+        self._insert_field(self._place(top), format_field(name, value, eol_of(self._root)))
 
     def set_header(self, name: str, value: str) -> None:
         """Put the field in place of the first of that name, and remove the others; else add it."""
@@ -109,12 +109,12 @@ class Edits:
             place = field.end
         return place
 
-    def _insert_field(self, part: Part, place: int, data: bytes) -> None:
-        eol = eol_of(self._root)
-        if not part.fields and part.header_end == part.body_start:
+    def _insert_field(self, place: int, data: bytes) -> None:
+        root, eol = self._root, eol_of(self._root)
+        if not root.fields and root.header_end == root.body_start:
             data += eol  # there is no blank line that would end the header
-        elif place > part.start and part.buffer[place - 1 : place] != b"\n":
-            data = eol + data[: -len(eol)]  # the line end behind it is not the part's own
+        elif not _begins_line(root, place):
+            data = eol + data[: -len(eol)]  # the header is cut off in mid-line, and stays so
         self._add(place, place, data)
 
     def _replace_field(self, part: Part, start: int, end: int, data: bytes) -> None:
@@ -153,15 +153,23 @@ class Edits:
             return False
         self._group += 1
         eol = eol_of(self._root)
-        self._add(change.start, change.end, change.data)
+        added = b""
         for name, field in change.fields.items():
             found = part.get(name)
             if found is not None:
                 self._replace_field(part, found.start, found.end, field + eol)
             else:
-                self._insert_field(part, part.header_end, field + eol)
+                added += field + eol
         if change.fields and part is self._root and part.get("mime-version") is None:
-            self._insert_field(part, part.header_end, b"MIME-Version: 1.0" + eol)
+            added += b"MIME-Version: 1.0" + eol
+        if part.header_end == part.body_start and (added or part.body_start == part.end):
+            # There is no blank line between the header and what is to come.
+            added += eol
+            if not _begins_line(part, part.header_end):
+                added = eol + added
+        if added:
+            self._add(part.header_end, part.header_end, added)
+        self._add(change.start, change.end, change.data)
         return True
 
     # -- laying in ---------------------------------------------------------
@@ -184,6 +192,10 @@ class Edits:
     def new_size(self) -> int:
         """Return the size of the message with the edits laid in, in octets."""
         return len(self._root.buffer) + sum(len(e.data) - (e.end - e.start) for e in self._edits)
+
+
+def _begins_line(part: Part, place: int) -> bool:
+    return place <= part.start or part.buffer[place - 1 : place] == b"\n"
 
 
 def eol_of(part: Part) -> bytes:

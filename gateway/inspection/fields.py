@@ -103,7 +103,7 @@ def split_header(buffer: Buffer, start: int, end: int, budget: Budget) -> Header
                         buffer, clean.decode("ascii").lower(), position, position + len(name), position + size
                     )
                 )
-            elif index == 0 and line.startswith((b"From ", b">From ")):
+            elif index == 0 and size > len(line) and line.startswith((b"From ", b">From ")):
                 defects.append(Defect.MBOX_LINE)
             else:
                 defects.append(Defect.MISSING_BLANK_LINE if index else Defect.MISSING_HEADER)
@@ -123,7 +123,7 @@ def split_header(buffer: Buffer, start: int, end: int, budget: Budget) -> Header
 def _blank_line(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
     """Return where the first blank line begins and ends, or -1."""
     wide = find(buffer, b"\n\r\n", start, end)
-    narrow = find(buffer, b"\n\n", start, wide if wide >= 0 else end)
+    narrow = find(buffer, b"\n\n", start, wide + 1 if wide >= 0 else end)
     if narrow >= 0:
         return narrow + 1, narrow + 2
     if wide >= 0:

@@ -87,7 +87,12 @@ def _known_encoding(part: Part) -> bool:
 
 
 def _encode(text: str, codec: str, part: Part) -> bytes | None:
-    errors = "xmlcharrefreplace" if part.content_type == "text/html" else "strict"
+    if part.content_type == "text/html":
+        if part.transfer_encoding == "7bit" and charsets.is_ascii_superset(codec):
+            codec = "ascii"  # so that the part stays 7bit
+        errors = "xmlcharrefreplace"
+    else:
+        errors = "strict"
     try:
         return text.encode(codec, errors)
     except (UnicodeError, ValueError):

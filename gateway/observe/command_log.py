@@ -135,14 +135,14 @@ class CommandLog(Sink):
         )
 
     def _head(self, record: SessionRecord) -> str:
-        head = self._heads[record.id] = self._make_head(record, record.user)
+        head = self._heads[record.id] = self._make_head(record, record.user, record.upstream)
         return head
 
-    def _make_head(self, record: SessionRecord, user: str) -> str:
+    def _make_head(self, record: SessionRecord, user: str, upstream: str) -> str:
         return (
             f'"session":{value(record.id)},"protocol":{value(record.protocol)},'
             f'"listener":{value(record.listener)},"client":{value(record.client_address)},'
-            f'"user":{value(user)},"upstream":{value(record.upstream)},'
+            f'"user":{value(user)},"upstream":{value(upstream)},'
         )
 
     def _forget_head(self, record: SessionRecord, fact: object, now: float) -> None:
@@ -185,7 +185,7 @@ class CommandLog(Sink):
         # The user of a login line is the one who tried, whatever came of it.
         self._write(
             f'{{"ts":"{self._clock.stamp(now)}","level":"{NAMES[level]}","event":"login",'
-            f'{self._make_head(record, login.user)}"client_port":{record.client_port},'
+            f'{self._make_head(record, login.user, record.upstream)}"client_port":{record.client_port},'
             f'"mechanism":{value(login.mechanism)},"outcome":{value(login.outcome)},'
             f'"protection":"{record.protection}",'
             f'"password_exposed":{"true" if password_exposed(record, login) else "false"},'
@@ -248,8 +248,11 @@ class CommandLog(Sink):
 
     def _connected(self, record: SessionRecord, fact: UpstreamConnected, now: float) -> None:
         self._heads.pop(record.id, None)
+        if self._level > DEBUG:
+            return
         fields: dict[str, object] = {"address": fact.address, "ms": fact.seconds * 1000}
-        self._line(record, now, DEBUG, "upstream_connected", fields)
+        head = self._make_head(record, record.user, fact.upstream)
+        self._write(self._join(now, DEBUG, "upstream_connected", head, fields))
 
     def _failed(self, record: SessionRecord, fact: UpstreamFailed, now: float) -> None:
         # While an upstream is down, each session would say so again.
@@ -257,14 +260,15 @@ class CommandLog(Sink):
         if kept is None:
             return
         fields: dict[str, object] = {
-            "upstream_name": fact.upstream,
             "address": fact.address,
             "trouble": fact.trouble,
             "reason": fact.reason,
             "detail": fact.detail,
             "not_shown": kept,
         }
-        self._line(record, now, ERROR, "upstream_failed", fields)
+        # The session has none yet: the line is of the one that was tried.
+        head = self._make_head(record, record.user, fact.upstream)
+        self._write(self._join(now, ERROR, "upstream_failed", head, fields))
 
     def _fault(self, record: SessionRecord, fact: Fault, now: float) -> None:
         fields: dict[str, object] = {"side": str(fact.side), "kind": fact.kind, "detail": fact.detail}

@@ -20,16 +20,13 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from ..core.masking import Masking
+from ..core.masking import LOGIN_VERBS, Masking
 from ..core.secret import MASK
 from ..core.steps import CommandSeen, ReplySeen
 from ..core.text import shown
 
 #: What stands for a secret in a play: an atom in every protocol, and valid base64.
 HIDDEN = b"xxxx"
-
-#: Commands whose arguments are secret or become so: what follows until their reply is, too.
-LOGIN_VERBS = frozenset({"AUTH", "AUTHENTICATE", "LOGIN", "PASS", "APOP"})
 
 #: Verbs that the gateway says itself, or may change on the way: none takes a secret.
 OWN_VERBS = frozenset(

@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from gateway.core.masking import Masking, unknown
+from gateway.core.masking import Masking, status, unknown
+from gateway.core.text import shown
 
 SECRET = b"Tr0ub4dor&3 zwo"
 PLAIN = base64.b64encode(b"\0alice\0" + SECRET)
@@ -74,3 +75,28 @@ def test_a_session_cannot_make_it_slow() -> None:
 )
 def test_a_command_nobody_knows_shows_its_verb_only(said: bytes, seen: str) -> None:
     assert unknown(said) == seen
+
+
+@pytest.mark.parametrize("limit", range(20, 60))
+def test_a_secret_that_was_cut_is_masked_too(limit: int) -> None:
+    masking = Masking()
+    masking.learn(PLAIN)
+    text = masking.text(shown(f"500 5.5.1 what is {PLAIN.decode()}, please?", limit))
+    assert PLAIN.decode()[:4] not in text
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept"),
+    [
+        ("500 5.5.1 what is hunter2?", "500 5.5.1 ***"),
+        ("500-5.5.1 what", "500-5.5.1 ***"),
+        ("502 hunter2", "502 ***"),
+        ("-ERR hunter2", "-ERR ***"),
+        ("+OK", "+OK"),
+        ("BAD hunter2", "BAD ***"),
+        ("hunter2", "***"),
+        ("", ""),
+    ],
+)
+def test_of_a_reply_to_an_unknown_command_only_the_result_stands(reply: str, kept: str) -> None:
+    assert status(reply) == kept

@@ -295,12 +295,43 @@ def test_text_into_any_part_leaves_all_other_octets(name: str, text: str, index:
     assert result.startswith(message[: part.start]) and result.endswith(message[part.end :])
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\r\n",
+        b"Subject: x",
+        b"Subject: x\r\n",
+        b"Content-Type: text/plain",
+        b"no header\r\n",
+        b"A: b\r\nbody",
+    ],
+)
+@pytest.mark.parametrize("text", ["foot\n", "f\u00f6\u00f6t\n"])
+def test_text_added_where_header_or_body_is_missing(message: bytes, text: str):
+    before, after = parse(message), parse(appended(message, text))
+    assert after.text() == before.text() + text.replace("\n", "\r\n")
+    assert {one.name for one in before.fields} <= {one.name for one in after.fields}
+
+
+def test_text_added_to_an_empty_part():
+    message = crlf(
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\n\n--b\nContent-Type: text/html\n--b--\n"
+    )
+    for text in ("foot", "f\u00f6\u00f6t"):
+        for index in (0, 1):
+            edits = Edits(parse(message))
+            assert edits.append_text(parse(message).children[index], text)
+            part = parse(edited(message, edits)).children[index]
+            assert part.text().replace("&#246;", "\u00f6") == text and not part.defects
+
+
 def test_groups_are_dropped_whole():
     part = parse(DKIM)
     edits = Edits(part)
     edits.add_header("X", "y")
     edits.append_text(part, "ü")
     groups = {edit.group for edit in edits}
-    assert len(groups) == 2 and len(edits) == 5
+    assert len(groups) == 2 and len(edits) == 3
     kept = edits.without(frozenset({max(groups)}))
     assert [edit.data for edit in kept] == [b"X: y\r\n"]

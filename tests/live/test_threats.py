@@ -14,7 +14,6 @@ import smtplib
 import socket
 import ssl
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -250,7 +249,8 @@ def test_failover_remembers_the_dead(scene):
     for _ in range(3):
         with smtplib.SMTP("127.0.0.1", scene.ports["smtp-starttls"], timeout=10) as client:
             assert client.noop()[0] == 250
-    failed = [line for line in gateway.log_lines() if line.get("event") == "upstream_failed"]
+    lines = gateway.log_lines()
+    failed = [line for line in lines if line.get("event") == "upstream_failed" and line["upstream"] == "smtp"]
     assert len(failed) == 1
 
 
@@ -267,7 +267,7 @@ def test_the_upstream_dies_within_a_message(scene):
     scene.wait_for_fault("truncated_body")
 
 
-@pytest.mark.parametrize("when", ["DATA", "data"])
+@pytest.mark.parametrize("when", ["BDAT", "data"])
 def test_the_upstream_dies_around_the_message(scene, when):
     """The client hears 4xx; a 250 is only ever the upstream's own."""
     scene.upstream.quirks(close_after=when)
@@ -394,7 +394,7 @@ def test_sigterm_lets_the_message_in_flight_finish(scene):
     assert client.getreply()[0] == 250
     assert client.getreply()[0] == 421
     assert gateway.process.popen.wait(20) == 0
-    assert any("hello" in str(line) or True for line in scene.upstream.ask("accepted"))
+    assert len(scene.upstream.ask("accepted")) == 1
     client.close()
 
 
@@ -487,7 +487,6 @@ def test_a_killed_gateway_loses_nothing_that_was_accepted(scene):
     stop.set()
     for worker in workers:
         worker.join(10)
-    time.sleep(0)
     delivered = scene.upstream.ask("accepted")
     contents = [str(delivery) for delivery in delivered]
     for number in accepted:

@@ -257,6 +257,7 @@ def test_an_upstream_that_is_down_is_told_once_a_second_for_each_address() -> No
             fact = UpstreamFailed("a", f"127.0.0.1:{port}", Trouble.UPSTREAM_DOWN, "refused", "")
             publish(hub, record(), fact, now=NOW + tick / 1000)
     assert [json.loads(line)["address"] for line in lines] == ["127.0.0.1:143", "127.0.0.1:144"]
+    assert [json.loads(line)["upstream"] for line in lines] == ["a", "a"]
     assert json.loads(lines[0])["level"] == "error"
 
 
