@@ -1,9 +1,10 @@
 """How much memory mailgate takes for one large message on each path.
 
 For each path: reset the peak of the process's resident memory, pass one message (default 100 MB), read
-the peak.  "held" paths have a plugin that edits the message, so that it lies in the spool whole before it
-goes on; pages of a spool file that are mapped while a plugin reads count as resident, though the kernel
-may drop them.
+the peak.  "growth" is that peak less what was resident before; "private" leaves pages of files out (watched,
+so a moment's peak may be missed).  "held" paths have a plugin that edits the message, so that it lies in the
+spool whole before it goes on; pages of a spool file that are mapped while a plugin reads count as resident,
+though the kernel may drop them at any time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +74,28 @@ def status(pid: int) -> dict[str, int]:
     return found
 
 
+class Highest:
+    """Watches private memory (pages of no file) while a block runs: the kernel keeps no peak of it."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self.seen = dict.fromkeys(pids, 0)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.002):
+            for pid, highest in self.seen.items():
+                self.seen[pid] = max(highest, status(pid)["RssAnon"])
+
+    def __enter__(self) -> Highest:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
 def peak_of(
     gateway: Mailgate, route: Route, way: str, args: argparse.Namespace, cores: Cores
 ) -> dict[str, float]:
@@ -83,13 +107,16 @@ def peak_of(
     before = {pid: status(pid)["VmRSS"] for pid in pids}
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
-    run = run_load(cores, *options, workers=1)
+    private = {pid: status(pid)["RssAnon"] for pid in pids}
+    with Highest(pids) as highest:
+        run = run_load(cores, *options, workers=1)
     ends = {pid: status(pid) for pid in pids}
     mib = 2**20
     return {
         "before": sum(before.values()) / mib,
         "peak": sum(each["VmHWM"] for each in ends.values()) / mib,
         "growth": max(ends[pid]["VmHWM"] - before[pid] for pid in pids) / mib,
+        "private": max(highest.seen[pid] - private[pid] for pid in pids) / mib,
         "after": sum(each["VmRSS"] for each in ends.values()) / mib,
         "seconds": run["wall"],
     }
@@ -148,7 +175,8 @@ def main() -> int:
         with gateways(cores, backend) as found:
             way = "implicit" if args.tls else "none"
             print(f"{args.connections} x {args.size / 1e6:g} MB, {'TLS' if args.tls else 'plaintext'}")
-            print(f"{'resident MiB':32}{'before':>9}{'peak':>9}{'growth':>9}{'after':>9}{'seconds':>9}")
+            columns = ("before", "peak", "growth", "private", "after", "seconds")
+            print(f"{'resident MiB':32}" + "".join(f"{column:>9}" for column in columns))
             for route in ROUTES:
                 try:
                     line = peak_of(found[route.held], route, way, args, cores)

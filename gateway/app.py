@@ -27,7 +27,7 @@ from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
 from .config.rules import COMMAND_TIME, rules_for
-from .inspection.loader import LoadedPlugin, load_plugins
+from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
 from .observe import log_setup
 from .observe.console import Palette
@@ -86,10 +86,10 @@ class Parts:
                 self.plugins, runner, hostname=configuration.hostname, on_exception=_plugin_failed
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
-        except (TlsError, OSError) as error:
+        except (TlsError, PluginConfigErrors, OSError) as error:
             raise StartError(str(error)) from None
         self.certificates = {
-            pair.certificate.name: expiry_of(pair.certificate)
+            f"{table.name}/{pair.certificate.name}": expiry_of(pair.certificate)
             for table in configuration.listeners
             for pair in table.tls.certificates
         }
@@ -337,6 +337,11 @@ class Gateway:
         self.listeners = {**kept, **fresh}
         self.sessions.limits.total = configuration.limits.connections
         self.metrics.certificates(parts.certificates)
+        self.metrics.expect(
+            listeners={table.name: table.protocol for table in configuration.listeners},
+            upstreams=[table.name for table in configuration.upstreams],
+            plugins={plugin.name: plugin.stages for plugin in parts.plugins},
+        )
         old_parts.pipeline.stop()
         self._log.info("reloaded", listeners=len(self.listeners))
 

@@ -1,35 +1,82 @@
-"""The command.  Exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+"""The command: one file for each group of commands, imported when it is called.
+
+Exit status: 0 done; 1 failed; 2 wrong usage or configuration.
+"""
 
 from __future__ import annotations
 
-import sys
+import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
-@click.group()
+#: name -> (module, one line of help).  Modules are imported only when their command runs, so
+#: that `mailgate version` does not wait for what `mailgate run` needs.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("running", "Run the gateway."),
+    "check": ("checking", "Check a configuration; tell every error at once."),
+    "init": ("beginning", "Write a commented configuration to begin with."),
+    "demo": ("demonstrating", "See mailgate at work before an embedded mail server."),
+    "probe": ("probing", "Show what a mail server offers, and what mailgate would make of it."),
+    "replay": ("replaying", "Run a recorded session through the engine, and show the steps."),
+    "version": ("version", "Show the versions of mailgate and of what it stands on."),
+    "completion": ("completing", "Print a shell's completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            ctx.fail(f'No such command "{args[0]}".{hint}')
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """mailgate: a mail-gateway proxy and traffic inspector for SMTP, POP3 and IMAP."""
 
 
-@main.command()
-@click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True)
-def run(path: Path) -> None:
-    """Run the gateway."""
-    from ..config.errors import ConfigurationError, StartError
-    from ..config.reading import read
+def config_option(required: bool = True) -> Callable[[Wrapped], Wrapped]:
+    """The option that names the configuration file."""
+    return click.option(
+        "-c",
+        "--config",
+        "path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=required,
+        help="The configuration file.",
+    )
 
-    try:
-        configuration = read(path)
-    except ConfigurationError as error:
-        for problem in error.problems:
-            click.echo(f"{path}: {problem}", err=True)
-        sys.exit(2)
-    from ..app import run as run_app
 
-    try:
-        sys.exit(run_app(configuration, path))
-    except StartError as error:
-        click.echo(f"mailgate: {error}", err=True)
-        sys.exit(1)
+def say_problem(path: Path, problem: Any) -> None:
+    """Print one problem of a configuration, as compilers do: file, line, what, hint."""
+    line = f":{problem.line}" if problem.line else ""
+    kind = click.style("warning", fg="yellow") if problem.warning else click.style("error", fg="red")
+    where = f"{problem.path}: " if problem.path else ""
+    click.echo(f"{path}{line}: {kind}: {where}{problem.message}", err=True)
+    if problem.suggestion:
+        click.echo(f"    {problem.suggestion}", err=True)

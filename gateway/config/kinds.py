@@ -119,6 +119,16 @@ def share(value: object) -> float:
     return number
 
 
+def plugin_use(value: object, info: ValidationInfo) -> str:
+    """Read what names a plugin; a relative path is relative to the configuration file's folder."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("not a plugin's name, nor a path to a .py file")
+    file, colon, name = value.partition(".py")
+    if colon and (not name or name.startswith(":")):
+        return str(path(file + ".py", info)) + name
+    return value
+
+
 def _text(value: Any) -> str:
     return str(value)
 
@@ -131,4 +141,5 @@ Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(network), PlainSerializer(_text)
 ]
 Share = Annotated[float, BeforeValidator(share)]
+PluginUse = Annotated[str, BeforeValidator(plugin_use)]
 FilePath = Annotated[Path, BeforeValidator(path)]

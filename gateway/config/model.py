@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.rules import DEFAULT_MECHANISMS
 from ..core.steps import Stage
 from ..inspection.loader import PluginSpec
-from .kinds import Address, Duration, FilePath, ListenAddress, Network, Share, Size
+from .kinds import Address, Duration, FilePath, ListenAddress, Network, PluginUse, Share, Size
 
 Protocol = Literal["smtp", "lmtp", "pop3", "imap"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -130,7 +130,7 @@ class Listener(Table):
 
 class PluginTable(Table):
     name: Name
-    use: str = Field(description="a plugin's name, or a path to a .py file")
+    use: PluginUse = Field(description="a plugin's name, or a path to a .py file")
     stages: tuple[Literal["data", "append"], ...] = Field(
         default=("data", "append"), description="where messages are held for it: SMTP and LMTP; IMAP APPEND"
     )

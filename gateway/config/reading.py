@@ -121,7 +121,7 @@ def _problem(details: Any, lines: dict[Any, int], tables: dict[str, Any]) -> Pro
         message = f"{details['input']!r} may hold letters, digits, '.', '-' and '_' only"
     else:
         message = details["msg"][:1].lower() + details["msg"][1:]
-    return Problem(dotted(path), message, line_of(path if kind != "missing" else path, lines), suggestion)
+    return Problem(dotted(path), message, line_of(path, lines), suggestion)
 
 
 def _fields_at(path: Sequence[str | int]) -> list[str]:

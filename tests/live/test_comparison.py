@@ -172,9 +172,19 @@ def fill(site: Site, user: str, count: int = 3) -> None:
 def unstamped(value: Any) -> str:
     """Write an answer without what differs between two equal conversations: times, queue ids."""
     text = repr(value)
-    text = re.sub(r"(\d+ bytes )?queued as \w+|COPYUID \d+|UIDVALIDITY \d+|APPENDUID \d+ \d+|UIDNEXT \d+|HIGHESTMODSEQ \d+", "…", text)
-    text = re.sub(r"(\d+\.\d+ \+ )*\d+\.\d+ secs|\d+\.M\d+P\d+[\w.,=]*|<[^<>]*@[^<>]*>|\b[0-9a-f]{16,}\b", "…", text)
+    for pattern in _STAMPS:
+        text = re.sub(pattern, "…", text)
     return text
+
+
+#: What differs between two equal conversations.
+_STAMPS = (
+    r"(\d+ bytes )?queued as \w+",
+    r"COPYUID \d+|UIDVALIDITY \d+|APPENDUID \d+ \d+|UIDNEXT \d+|HIGHESTMODSEQ \d+",
+    r"(\d+\.\d+ \+ )*\d+\.\d+ secs",
+    r"<[^<>]*@[^<>]*>",
+    r"\b[0-9a-f]{16,}\b",
+)
 
 
 # ---------------------------------------------------------------- conversations
@@ -269,7 +279,11 @@ def test_smtp_conversation(site: Site, mode: str):
         seen: list[Any] = [client.ehlo()[0], client.noop(), client.login("alice", site.users["alice"])]
         seen += [client.mail("alice@rig.test"), client.rcpt("nobody@rig.test"), client.rset()]
         text = message(f"smtp {mode}")
-        seen += [client.mail("alice@rig.test", ["BODY=8BITMIME"]), client.rcpt("bob@rig.test"), client.data(text)]
+        seen += [
+            client.mail("alice@rig.test", ["BODY=8BITMIME"]),
+            client.rcpt("bob@rig.test"),
+            client.data(text),
+        ]
         seen += [client.docmd("MAIL FROM:<a@b> SIZE=999999999"), client.quit()]
         return [unstamped(one) for one in seen], delivered(site, "bob")
 
@@ -277,9 +291,10 @@ def test_smtp_conversation(site: Site, mode: str):
     direct, direct_body = converse(site.direct)
     assert through[:-2] == direct[:-2]
     assert through[-1] == direct[-1]
-    assert "X-Gateway: gate.rig.test\r\n" in through_body.decode("latin-1")
-    start = message(f"smtp {mode}")
-    assert through_body.endswith(start) and direct_body.endswith(start)
+    assert through_body.count(b"X-Gateway: gate.rig.test\r\n") == 1
+    assert b"X-Gateway" not in direct_body
+    bodies = {text.partition(b"\r\n\r\n")[2] for text in (through_body, direct_body, message(f"smtp {mode}"))}
+    assert len(bodies) == 1, "the body is the same, octet for octet"
 
 
 def delivered(site: Site, user: str) -> bytes:
@@ -440,10 +455,16 @@ def test_mbsync(site: Site, mode: str, tmp_path: Path):
         client.login("bob", site.users["bob"])
         count = int(client.select(readonly=True)[1][0])
         client.logout()
-        files = [path.read_bytes() for path in sorted((folder / "local" / "INBOX").rglob("*")) if path.is_file()]
+        files = [
+            path.read_bytes() for path in sorted((folder / "local" / "INBOX").rglob("*")) if path.is_file()
+        ]
         return {"far": count, "near": sum(1 for text in files if b"Subject: " in text)}
 
-    assert sync(site.through, tmp_path / "through") == sync(site.direct, tmp_path / "direct") == {"far": 4, "near": 4}
+    assert (
+        sync(site.through, tmp_path / "through")
+        == sync(site.direct, tmp_path / "direct")
+        == {"far": 4, "near": 4}
+    )
 
 
 def test_the_log_tells_each_command_and_login(site: Site):
@@ -452,9 +473,16 @@ def test_the_log_tells_each_command_and_login(site: Site):
     client.login("alice", site.users["alice"])
     client.select()
     client.logout()
-    line = site.gateway.wait_for_log(lambda one: one.get("event") == "session" and one.get("commands") == 4)
+    line = site.gateway.wait_for_log(
+        lambda one: one.get("event") == "session" and one["protocol"] == "imap" and one.get("user") == "alice"
+    )
     mine = [one for one in site.gateway.log_lines() if one.get("session") == line["session"]]
-    assert [one["verb"] for one in mine if one["event"] == "command"] == ["CAPABILITY", "LOGIN", "SELECT", "LOGOUT"]
+    assert [one["verb"] for one in mine if one["event"] == "command"] == [
+        "CAPABILITY",
+        "LOGIN",
+        "SELECT",
+        "LOGOUT",
+    ]
     login = next(one for one in mine if one["event"] == "login")
     assert login["outcome"] == "ok" and login["password_exposed"] is True and login["protection"] == "none"
     assert line["reason"] == "quit" and line["commands"] == 4

@@ -43,7 +43,12 @@ class Scene:
         self.gateway: RunningGateway | None = None
 
     def toml(
-        self, upstream_tls: str = "starttls", listener: str = "", upstream: str = "", top: str = "", plugins: str = ""
+        self,
+        upstream_tls: str = "starttls",
+        listener: str = "",
+        upstream: str = "",
+        top: str = "",
+        plugins: str = "",
     ) -> str:
         text = f'hostname = "gate.example.org"\n{top}\n[admin]\naddress = "127.0.0.1:{self.admin}"\n'
         if plugins:
@@ -79,8 +84,7 @@ handshake = "2s"
         return self.gateway
 
     def connect(self, name: str) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", self.ports[name]), timeout=10)
-        return sock
+        return socket.create_connection(("127.0.0.1", self.ports[name]), timeout=10)
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.authority.certificate))
@@ -249,6 +253,7 @@ def test_failover_remembers_the_dead(scene):
     for _ in range(3):
         with smtplib.SMTP("127.0.0.1", scene.ports["smtp-starttls"], timeout=10) as client:
             assert client.noop()[0] == 250
+    gateway.wait_for_log(lambda line: line.get("event") == "upstream_failed" and line["upstream"] == "smtp")
     lines = gateway.log_lines()
     failed = [line for line in lines if line.get("event") == "upstream_failed" and line["upstream"] == "smtp"]
     assert len(failed) == 1

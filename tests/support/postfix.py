@@ -118,7 +118,9 @@ class Postfix:
             )
         )
         (etc / "master.cf").write_text(_MASTER.format(**self.ports))
-        checked = subprocess.run(["/usr/sbin/postfix", "-c", str(etc), "check"], capture_output=True, text=True)
+        checked = subprocess.run(
+            ["/usr/sbin/postfix", "-c", str(etc), "check"], capture_output=True, text=True
+        )
         assert checked.returncode == 0, checked.stderr
         self.process = Process(
             ["/usr/lib/postfix/sbin/master", "-c", str(etc), "-d"], self.home / "postfix.output"

@@ -47,7 +47,9 @@ def accepts(port: int) -> bool:
 class Process:
     """A program that runs for a test; its output goes to a file."""
 
-    def __init__(self, command: Sequence[str], output: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], output: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.output = output
         with output.open("ab") as file:
             self.popen = subprocess.Popen(

@@ -163,7 +163,7 @@ class Conversation(Engine):
         raw = reply.raw
         self._send(CLIENT, raw)
         if entry.command is not None:
-            self._reply(entry.command, reply.result, raw)
+            self._reply(entry.command, reply.result, reply.lines[0])
 
     def _swallow(self, _entry: Entry[Handler], _reply: Reply | None) -> None:
         """Take the reply to a command of the gateway's own."""
