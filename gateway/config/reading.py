@@ -59,7 +59,13 @@ def examine_text(text: str, directory: Path) -> tuple[Configuration | None, list
     try:
         configuration = Configuration.model_validate(tables, context={"directory": directory})
     except ValidationError as error:
-        problems = [_problem(details, lines, tables) for details in error.errors(include_url=False)]
+        found_errors = error.errors(include_url=False)
+        problems = [
+            _problem(details, lines)
+            for details in found_errors
+            # A list whose items are all wrong counts as empty too: that says nothing new.
+            if details["type"] != "too_short" or not any(_is_within(one, details) for one in found_errors)
+        ]
         return None, _in_order(problems)
     found = [
         Problem(dotted(where), message, line_of(where, lines), suggestion, warning)
@@ -89,7 +95,12 @@ def dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def _problem(details: Any, lines: dict[Any, int], tables: dict[str, Any]) -> Problem:
+def _is_within(inner: Any, outer: Any) -> bool:
+    depth = len(outer["loc"])
+    return len(inner["loc"]) > depth and inner["loc"][:depth] == outer["loc"]
+
+
+def _problem(details: Any, lines: dict[Any, int]) -> Problem:
     """Put one of pydantic's errors into the admin's words."""
     path = [
         step
