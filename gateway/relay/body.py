@@ -29,13 +29,14 @@ ACTIONS = {
 class Body:
     """One message, or a piece of one, between its BodyStart and what became of it."""
 
-    __slots__ = ("_hash", "message_id", "new_size", "size", "spool", "start")
+    __slots__ = ("_hash", "message_id", "new_size", "settled", "size", "spool", "start")
 
     def __init__(self, start: BodyStart, settings: SessionSettings) -> None:
         self.start = start
         self.size = 0
         self.new_size = 0
         self.message_id = ""
+        self.settled = False  # what became of it has been told
         self.spool = Spool(settings.spool) if start.held else None
         self._hash = hashlib.sha256() if settings.digest and not start.partial else None
 

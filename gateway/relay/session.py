@@ -434,7 +434,8 @@ class Session:
         body, self._bodies[step.source] = self._bodies[step.source], None
         if body is not None:
             body.close()
-            self._publish(body.seen("aborted"))
+            if not body.settled:
+                self._publish(body.seen("aborted"))
 
     async def _judge(self, body: Body) -> None:
         outcome = await decide(body, self.settings, self.record, self._publish, self._pause)
@@ -453,6 +454,7 @@ class Session:
         if self.over:
             body.close()
             return
+        body.settled = True
         self._publish(body.seen(ACTIONS[outcome.action], outcome.reason))
         source = body.start.source
         if outcome.action not in (Action.PASS, Action.MODIFY) and not outcome.notice:

@@ -148,6 +148,7 @@ def test_the_upstreams_refusal_of_data_is_the_clients_final_reply():
 ?   pass
 >U  DATA
 U>  452 4.3.1 no space
+!   BodyAbort(client)
 >C  452 4.3.1 no space
 >U  RSET
 U>  250 ok

@@ -19,8 +19,6 @@ from .grammar import first_string
 class Appending(Conversation):
     """The part of the engine that holds messages on their way to a mailbox."""
 
-    _held_append: Incoming | None = None
-
     def _relay(self, tag: bytes, flight: Flight, text: bytes, literal: Literal | None) -> None:
         raise NotImplementedError
 

@@ -81,6 +81,10 @@ class Commands(Appending, Logins):
             self._count_error()
             return
         command = self._command(verb, self._shown(verb, prefix, rest, args))
+        if literal is not None and b'"' in text and in_quotes(literal.before):
+            self._fault(CLIENT, FaultKind.BAD_LITERAL, "within quotes")
+            self._error(tag, command, "BAD Literal within quotes")
+            return
         problem = self._problem(tag, text, literal, command)
         if problem:
             self._refuse(tag, command, problem, literal)
@@ -120,9 +124,6 @@ class Commands(Appending, Logins):
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, command.verb)
             return "BAD Control character in command"
         if literal is not None:
-            if b'"' in text and in_quotes(literal.before):
-                self._fault(CLIENT, FaultKind.BAD_LITERAL, "within quotes")
-                return "BAD Literal within quotes"
             limit = self.rules.max_literal
             if command.verb in ("APPEND", "REPLACE"):
                 limit = max(limit, self.rules.max_message_size)

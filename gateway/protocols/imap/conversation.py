@@ -86,6 +86,7 @@ class Conversation(Engine):
         self.reading = [False, False]
         self._flight: dict[bytes, Flight] = {}
         self._incoming: Incoming | None = None
+        self._held_append: Incoming | None = None  # whose message is judged, or on its way upstream
         self._literal_left = 0  # octets of the client's literal still to come
         self._plus: Callable[[bytes], None] | None = None  # what a continuation request is for
         self._offer = Offer()

@@ -190,6 +190,7 @@ class Responses(Conversation):
             self._plus = None
             if self._sending:  # our own APPEND was refused before its literal
                 self._sending = False
+                self._held_append = None
                 self._abort_body(CLIENT)
 
     def _answered_early(self, incoming: object) -> None:

@@ -229,9 +229,9 @@ class Pop3Engine(Engine):
             self._regulate()
 
     def _pump(self) -> None:
-        super()._pump()
         if not self.ended:
-            self._regulate()
+            self._regulate()  # what an input has changed opens the gates before anything is heard
+        super()._pump()
 
     def _regulate(self) -> None:
         """Set the gates, and name what is awaited."""

@@ -358,6 +358,7 @@ class Bodies(Conversation):
             self._broken(FaultKind.UNEXPECTED_REPLY, reply.lines[0])
             return
         self._data_command = None
+        self._abort_body(CLIENT)
         self._pass_final(entry, reply)
 
     def _body_sent(self, side: object) -> None:

@@ -275,9 +275,9 @@ class SmtpEngine(Logins, Bodies):
             handler(self, rest)
 
     def _pump(self) -> None:
-        super()._pump()
         if not self.ended:
-            self._regulate()
+            self._regulate()  # what an input has changed opens the gates before anything is heard
+        super()._pump()
 
     def _regulate(self) -> None:
         """Set the client's gate, and name what is awaited."""
