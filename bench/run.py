@@ -243,7 +243,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", default="", metavar="REGEX", help="rows by name, as session-imap-tls")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each proxy in each row (default 3)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a run (default 1)")
+    parser.add_argument("--seconds", type=float, default=0.7, help="length of a run (default 0.7)")
     targets = f"of {', '.join(TARGETS)}; the first is the measure (default nginx,mailgate)"
     parser.add_argument("--targets", default="nginx,mailgate", help=targets)
     parser.add_argument(

@@ -101,7 +101,9 @@ class ListenerTimeouts(Table):
 
 
 class Smtp(Table):
-    bare_newlines: Literal["reject", "normalise", "pass"] = "reject"
+    bare_newlines: Literal["auto", "reject", "normalise", "pass"] = Field(
+        default="auto", description="auto: normalise from clients that have logged in, else reject"
+    )
     vrfy: Literal["allow", "deny"] = "deny"
     expn: Literal["allow", "deny"] = "deny"
     obsolete_commands: bool = False

@@ -43,7 +43,8 @@ class Rules:
     size_headroom: int = 0  # by how much the plugins may lengthen a message
     quarantine_reply: str = "accept"  # SMTP: "accept" (250) or "reject" (550)
     # -- SMTP
-    bare_newlines: str = "reject"  # "reject", "normalise", "pass"
+    # "auto": "normalise" from clients that have logged in or are trusted, else "reject".
+    bare_newlines: str = "auto"  # or "reject", "normalise", "pass"
     obsolete_commands: bool = False  # SEND, SOML, SAML
     vrfy: str = "deny"  # or "allow"
     expn: str = "deny"

@@ -53,7 +53,9 @@ def rehearse(rules: Rules, *said: bytes) -> list[Step]:
         fresh = player.check(player.engine.receive(CLIENT, data))
         steps += fresh
         for _ in (step for step in fresh if isinstance(step, Send) and step.side is UPSTREAM):
-            reply = b"250-x\r\n250 AUTH PLAIN\r\n" if data.startswith(b"EHLO") else b"250 ok\r\n"
+            reply = {b"EHLO": b"250-x\r\n250 AUTH PLAIN\r\n", b"AUTH": b"235 ok\r\n"}.get(
+                data[:4], b"250 ok\r\n"
+            )
             steps += player.check(player.engine.receive(UPSTREAM, reply))
     return steps
 
@@ -351,6 +353,16 @@ C>  NOOP
         HELD,
         cuttings=("glued",),
     )
+
+
+def test_bare_newlines_are_mended_behind_a_login():
+    """Scripts and old clients send LF; whoever has logged in smuggles no stranger's mail."""
+    said = (b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"DATA\r\n", b"a\nb\r\n.\r\n")
+    login = (b"EHLO x\r\n", b"AUTH PLAIN AGFsaWNlAHMzY3JldA==\r\n")
+    stranger = rehearse(HELD, b"EHLO x\r\n", *said)
+    assert any(isinstance(step, Send) and step.data.startswith(b"550 5.6.11") for step in stranger)
+    known = rehearse(HELD, *login, *said)
+    assert isinstance(known[-1], BodyEnd)
 
 
 @pytest.mark.parametrize("lookalike", LOOKALIKES[:6])

@@ -83,7 +83,7 @@ class Bodies(Conversation):
             self._pass_final(entry, reply)
             return
         self._send(CLIENT, reply.raw)
-        self._encoder = DotEncoder(normalise=self.rules.bare_newlines == "normalise")
+        self._encoder = DotEncoder(normalise=self._newlines == "normalise")
         self._start_body(DotDecoder(), held=False)
 
     def _start_body(self, decoder: DotDecoder | None, held: bool) -> None:
@@ -128,6 +128,14 @@ class Bodies(Conversation):
             self._send(UPSTREAM, content)
 
     @property
+    def _newlines(self) -> str:
+        """What is done about bare newlines in this session: "reject", "normalise", "pass"."""
+        mode = self.rules.bare_newlines
+        if mode != "auto":
+            return mode
+        return "normalise" if self._authenticated or self.record.trusted_network else "reject"
+
+    @property
     def _limit(self) -> int:
         return self._offer.size if self._offer is not None else self.rules.max_message_size
 
@@ -135,7 +143,7 @@ class Bodies(Conversation):
         """Refuse or note bare newlines and whatever looks like an end and is none."""
         if not (decoder.bare_cr or decoder.bare_lf or decoder.lookalike):
             return
-        mode = self.rules.bare_newlines
+        mode = self._newlines
         first = not self._dirty
         self._dirty = True
         if first:
@@ -220,7 +228,7 @@ class Bodies(Conversation):
                 if not binary and self._chunk_has_bare_newline(content):
                     self._dirty = True
                     self._fault(CLIENT, FaultKind.BARE_LF, "in a BDAT chunk")
-                    if self.rules.bare_newlines == "reject":
+                    if self._newlines == "reject":
                         self._refuse_body(550, "5.6.11", "Bare <CR> or <LF> in message", "bare_newlines")
             self._take_content(content)
         if self._chunk_left == 0 and not self.ended:
@@ -333,7 +341,7 @@ class Bodies(Conversation):
 
     def _send_on(self, command: CommandSeen, outcome: Outcome) -> None:
         """Send the decided message upstream: by BDAT if it takes that, by DATA otherwise."""
-        mend = self._dirty and self.rules.bare_newlines == "normalise"
+        mend = self._dirty and self._newlines == "normalise"
         chunking = self._offer is not None and self._offer.has("CHUNKING")
         self._sending = True
         if chunking and outcome.size and not mend:
