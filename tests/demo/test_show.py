@@ -32,20 +32,19 @@ def test_it_stays_up_and_its_commands_work(tmp_path: Path):
     """What it prints to be pasted is pasted."""
     need("curl")
     process = Process(COMMAND, tmp_path / "output")
-    wait_until(
-        lambda: "Try it yourself" in process.tail() and "/readyz" in process.tail(), 60, "the demonstration"
-    )
-    text = process.output.read_text()
-    commands = [line.strip() for line in text.splitlines() if line.startswith(("  curl", "  printf"))]
-    assert len(commands) >= 5
-    for command in commands:
-        ran = subprocess.run(command, shell=True, capture_output=True, timeout=30, check=False)
-        assert ran.returncode == 0, (command, ran.stderr)
-    wait_until(
-        lambda: "Subject: hi" in text or "rewritten" in process.output.read_text()[len(text) :],
-        10,
-        "the message",
-    )
-    os.kill(process.pid, signal.SIGINT)
-    assert process.popen.wait(20) == 0
-    assert "Goodbye" in process.tail() and "Traceback" not in process.output.read_text()
+    try:
+        wait_until(lambda: "/readyz" in process.tail(), 60, "the demonstration")
+        text = process.output.read_text()
+        commands = [line.strip() for line in text.splitlines() if line.startswith(("  curl", "  printf"))]
+        assert len(commands) >= 5
+        for command in commands:
+            ran = subprocess.run(command, shell=True, capture_output=True, timeout=30, check=False)
+            assert ran.returncode == 0, (command, ran.stderr)
+        wait_until(
+            lambda: "rewritten" in process.output.read_text()[len(text) :], 10, "the message to be seen"
+        )
+        os.kill(process.pid, signal.SIGINT)
+        assert process.popen.wait(20) == 0
+        assert "Goodbye" in process.tail() and "Traceback" not in process.output.read_text()
+    finally:
+        process.stop()
