@@ -38,6 +38,7 @@ from .observe.writer import Writer
 from .protocols.registry import ENGINES
 from .relay.limits import ConnectionLimits
 from .relay.listener import Listener, Sessions
+from .relay.memory import settle_memory
 from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
 from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
@@ -498,6 +499,7 @@ def run(configuration: Configuration, path: Path) -> int:
     signal.signal(signal.SIGUSR1, on_signal(writer.reopen))
     signal.signal(signal.SIGTERM, on_signal(stop))
     signal.signal(signal.SIGINT, on_signal(stop))
+    settle_memory()
     reactor.run(installSignalHandlers=False)
     gateway.close()
     log.info("stopped")

@@ -38,7 +38,6 @@ IMPURE = {
     "datetime",
     "asyncio",
     "threading",
-    "io",
 }
 STANDARD_ONLY = {"wire", "core", "protocols"}
 

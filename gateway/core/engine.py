@@ -181,17 +181,23 @@ class Engine(ABC):
 
     def _pump(self) -> None:
         """Understand what was heard, as far as the gates allow."""
+        from_client, from_upstream = self.heard
         progress = True
         while progress and not self.ended:
             progress = False
-            for side in (UPSTREAM, CLIENT):
-                while self.reading[side] and len(self.heard[side]) and not self.ended:
-                    before = len(self.heard[side])
-                    self._understand(side)
-                    if len(self.heard[side]) == before:
-                        break
-                    progress = True
-        if not self.ended:
+            while (left := from_upstream.left) and self.reading[1] and not self.ended:
+                self._understand(UPSTREAM)
+                if from_upstream.left == left:
+                    break
+                progress = True
+            while (left := from_client.left) and self.reading[0] and not self.ended:
+                self._understand(CLIENT)
+                if from_client.left == left:
+                    break
+                progress = True
+            if not (from_client.left or from_upstream.left):
+                break
+        if True in self.gone and not self.ended:
             for side in (UPSTREAM, CLIENT):
                 if self.gone[side] and self.reading[side] and not self.ended:
                     self._at_end(side)

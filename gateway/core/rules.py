@@ -6,9 +6,14 @@ reader of the code use the same word.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from .steps import Stage
+
+Remembered = TypeVar("Remembered")
+CACHE_BOUND = 500
 
 #: Mechanisms that a listener passes unless it says otherwise.  Everything else is struck:
 #: SCRAM-*-PLUS and EXTERNAL can't pass a proxy that terminates TLS, GSSAPI and NTLM bind to
@@ -63,6 +68,18 @@ class Rules:
     # -- capabilities
     pass_extensions: frozenset[str] = frozenset()  # passed besides the table
     strike_extensions: frozenset[str] = frozenset()  # struck although the table passes them
+    #: What was worked out of these rules before, by what it was worked out from: an upstream
+    #: says the same capabilities to every session.  Bounded by whoever fills it.
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def remembered(self, key: Any, work: Callable[[], Remembered]) -> Remembered:
+        """Return what ``work`` gives, worked out once for each key."""
+        found: Remembered | None = self.cache.get(key)
+        if found is None:
+            if len(self.cache) >= CACHE_BOUND:
+                self.cache.clear()  # an upstream that never says the same twice
+            found = self.cache[key] = work()
+        return found
 
 
 @dataclass(slots=True)

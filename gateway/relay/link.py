@@ -23,6 +23,8 @@ LOW_WATER = HIGH_WATER // 2
 #: How much one read takes; more while a body passes.
 READ_SIZE = 256 * 1024
 BODY_READ_SIZE = 1024 * 1024
+#: How much goes through OpenSSL's memory at a time: its buffers grow to that and never shrink.
+TLS_SLICE = 64 * 1024
 #: How long a closed link may take to flush, and then to wait for its peer's end, in seconds.
 FLUSH_TIME = 30.0
 LINGER_TIME = 2.0
@@ -50,6 +52,7 @@ class Link(ABC):
     __slots__ = (
         "_closing",
         "_lingering",
+        "_owed",
         "_pieces",
         "_tls",
         "bytes_in",
@@ -81,6 +84,7 @@ class Link(ABC):
         self._pieces: deque[memoryview | bytes] = deque()
         self._closing = False
         self._lingering = False
+        self._owed = 0  # octets of a TLS record still to come; -1: unknown
 
     # -- what a way to move octets provides --------------------------------
 
@@ -119,12 +123,25 @@ class Link(ABC):
         self.bytes_out += len(data)
         if self._tls is not None:
             try:
-                self._tls.sendall(data)
+                data = self._encrypt(data)
             except SSL.Error:
                 # The peer ended TLS or broke it; its reading side will say so.
                 return
-            data = self._drain(len(data))
         self._send_raw(data)
+
+    def _encrypt(self, data: bytes) -> bytes:
+        tls = self._tls
+        assert tls is not None
+        if len(data) <= TLS_SLICE:
+            tls.sendall(data)
+            return self._drain(len(data))
+        view = memoryview(data)
+        sealed = []
+        for start in range(0, len(view), TLS_SLICE):
+            piece = view[start : start + TLS_SLICE]
+            tls.sendall(piece)
+            sealed.append(self._drain(len(piece)))
+        return b"".join(sealed)
 
     def _send_raw(self, data: bytes) -> None:
         if not data:
@@ -144,10 +161,15 @@ class Link(ABC):
             self._watch(self.reading, True)
 
     def set_reading(self, wanted: bool) -> None:
-        """Open or shut the read gate."""
+        """Open or shut the read gate.
+
+        A gate that is shut stays announced until octets do come: most are open again by then,
+        and each change would be a system call.
+        """
         if wanted != self.reading and not self.ended and not self.closed and not self._lingering:
             self.reading = wanted
-            self._watch(wanted, bool(self._pieces))
+            if wanted:
+                self._watch(True, bool(self._pieces))
 
     def start_tls(self, connection: SSL.Connection, early: bytes = b"") -> None:
         """Begin TLS; the connection knows whether it accepts or connects.
@@ -157,6 +179,7 @@ class Link(ABC):
         self._tls = connection
         self.handshaking = True
         if early:
+            self._walk(early)
             connection.bio_write(early)
         self._shake()
         if not self.closed:
@@ -217,21 +240,54 @@ class Link(ABC):
             self.bytes_in += len(data)
             self.owner.heard(self.side, data)
             return
-        self._tls.bio_write(data)
         if self.handshaking:
+            self._walk(data)
+            self._tls.bio_write(data)
             self._shake()
+            data = b""
         if self.tls_info is not None and not self.closed:  # else: not there yet, or failed
-            self._decrypt()
+            self._decrypt(data)
 
-    def _decrypt(self) -> None:
+    def _walk(self, data: bytes | memoryview) -> int:
+        """Follow the records (RFC 8446 5.1); return how many end in ``data``, -1 if unknown."""
+        size = len(data)
+        at = self._owed
+        if at < 0:
+            return -1
+        ended = 1 if 0 < at <= size else 0
+        while at < size:
+            if size - at < 5:
+                at = size - 1  # a header in two pieces: the count is lost
+                break
+            at += 5 + (data[at + 3] << 8 | data[at + 4])
+            if at <= size:
+                ended += 1
+        self._owed = at - size
+        return ended
+
+    def _decrypt(self, sealed: bytes | memoryview) -> None:
+        """Take what arrived; empty: only what lies there already, behind a handshake."""
         tls = self._tls
         assert tls is not None
         pieces: list[bytes] = []
         ended = False
         failure = ""
+        # Asking for a record that isn't whole raises, which costs more than a record.
+        records = self._walk(sealed) if sealed else -1
         try:
-            while True:
+            for start in range(TLS_SLICE, len(sealed), TLS_SLICE):
+                tls.bio_write(sealed[start - TLS_SLICE : start])
+                try:
+                    while True:
+                        pieces.append(tls.recv(16384))
+                        records -= 1
+                except SSL.WantReadError:
+                    pass
+            if sealed:
+                tls.bio_write(sealed[(len(sealed) - 1) // TLS_SLICE * TLS_SLICE :])
+            while records:
                 pieces.append(tls.recv(16384))
+                records -= 1
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
@@ -406,9 +462,14 @@ class SocketLink(Link):
     def event(self, flags: int) -> None:
         """What epoll says."""
         if flags & EPOLLIN and self._reads:
-            self.doRead()
-            if self.closed:
-                return
+            if self.reading or self._lingering:
+                self.doRead()
+                if self.closed:
+                    return
+            else:
+                # The gate is shut: what is there is read, up to the end, when it opens.
+                self._watch(False, self._writes)
+                flags &= EPOLLOUT
         if flags & EPOLLOUT and self._writes:
             self._writable()
         elif flags & (EPOLLHUP | EPOLLERR) and not (flags & EPOLLIN and self._reads):

@@ -32,6 +32,9 @@ ALPN: dict[str, tuple[bytes, ...]] = {"imap": (b"imap",), "pop3": (b"pop3",), "s
 _FOREIGN = (b"http/", b"h2", b"h3", b"ftp", b"xmpp")
 
 
+_ENABLE_PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name
+
+
 class TlsError(Exception):
     """A certificate, key or authority can't be used; the text says which and why."""
 
@@ -73,6 +76,8 @@ def _context(minimum: int, ciphers: bytes) -> SSL.Context:
     context.set_min_proto_version(minimum)
     context.set_cipher_list(ciphers)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    # One call encrypts all it is given: the memory behind it never blocks.
+    context.clear_mode(_ENABLE_PARTIAL_WRITE)
     # An idle connection gives its buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context

@@ -11,8 +11,12 @@ which is nearly every chunk of an attachment, can neither end a body nor hold a 
 from __future__ import annotations
 
 import re
+from io import IncrementalNewlineDecoder
 
 _END = b"\r\n.\r\n"
+_DOT_LINE = re.compile(rb"\r\n\.")
+#: So many dots are looked at one by one; prose has more, and is left to the expression.
+_FEW_DOTS = 64
 #: Two bytes of context in front of a chunk suffice to see that a newline at its start is bare.
 _LOOKALIKE = re.compile(rb"[\r\n]\0*\.\0*[\r\n]")
 _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
@@ -27,28 +31,56 @@ def _held_back(data: bytes) -> int:
     return 0
 
 
+def _dot_line(data: bytes) -> int:
+    """Return where the first dot behind a CRLF stands; -1 if there is none.
+
+    Attachments have few dots: finding those is ten times faster than looking at line ends.
+    """
+    dot = data.find(b".")
+    for _ in range(_FEW_DOTS):
+        if dot < 0:
+            return -1
+        if data[dot - 2 : dot] == b"\r\n":
+            return dot
+        dot = data.find(b".", dot + 1)
+    if dot < 0:
+        return -1
+    found = _DOT_LINE.search(data, max(dot - 2, 0))
+    return found.end() - 1 if found else -1
+
+
 def bare_newlines(data: bytes) -> tuple[bool, bool]:
     """Tell whether there is a bare CR, and whether there is a bare LF.
 
     data: must not end between a CR and its LF.
     """
-    feeds = data.count(b"\n")
-    returns = data.count(b"\r")
-    if feeds == returns:
-        # Lines of one length, as base64 has: look where the line ends must be, and nowhere else.
-        first = data.find(b"\n")
-        if first < 0:
-            return False, False
-        second = data.find(b"\n", first + 1)
-        if second > 0 and first > 0:
-            stride = second - first
-            ends = data[first::stride]
-            if len(ends) == feeds and ends.count(b"\n") == feeds:
-                before = data[first - 1 :: stride][:feeds]
-                if before.count(b"\r") == returns:
-                    return False, False
-    pairs = data.count(b"\r\n")
-    return returns != pairs, feeds != pairs
+    if _even_lines(data):
+        return False, False
+    # The one function of the library that looks for all three newlines in one pass.
+    decoder = IncrementalNewlineDecoder(None, translate=False)
+    decoder.decode(data.decode("latin-1"), final=True)
+    found = decoder.newlines
+    kinds = (found,) if isinstance(found, str) else found or ()
+    return "\r" in kinds, "\n" in kinds
+
+
+def _even_lines(data: bytes) -> bool:
+    """Tell whether all lines are of one length, as base64 has them, and end in CRLF.
+
+    Blanking the newlines where they must be and looking for others costs an eighth of counting.
+    """
+    first = data.find(b"\n")
+    stride = data.find(b"\n", first + 1) - first
+    if first < 1 or stride < 2:
+        return False
+    feeds = data[first::stride]
+    count = len(feeds)
+    returns = slice(first - 1, first + (count - 1) * stride, stride)
+    if feeds.count(b"\n") != count or data[returns].count(b"\r") != count:
+        return False
+    rest = bytearray(data)
+    rest[first::stride] = rest[returns] = bytes(count)
+    return b"\n" not in rest and b"\r" not in rest
 
 
 class DotDecoder:
@@ -88,8 +120,8 @@ class DotDecoder:
         """Take octets from the wire and return the content among them, unstuffed."""
         if self._tail:
             data = self._tail + data
-        has_dot = b"." in data
-        end = data.find(_END) if has_dot else -1
+        dot = _dot_line(data)
+        end = data.find(_END, dot - 2) if dot >= 0 else -1
         if end >= 0:
             raw = data[: end + 2]
             self.finished = True
@@ -100,16 +132,16 @@ class DotDecoder:
             raw = data[: len(data) - keep] if keep else data
             self._tail = data[len(data) - keep :] if keep else b""
         if self.watch_newlines and raw:
-            self._watch(raw, has_dot)
+            self._watch(raw)
         # What is held back when the end is not found can't hold a whole stuffed dot either.
-        content = raw.replace(b"\r\n.", b"\r\n") if has_dot else raw
+        content = raw.replace(b"\r\n.", b"\r\n") if dot >= 0 and dot != end + 2 else raw
         if self._virtual and raw:
             # A body of nothing is ".CRLF" alone: then even the virtual CRLF is not content.
             content = content[self._virtual :]
             self._virtual = 0
         return content
 
-    def _watch(self, raw: bytes, has_dot: bool) -> None:
+    def _watch(self, raw: bytes) -> None:
         bare_cr, bare_lf = bare_newlines(raw)
         self.bare_cr |= bare_cr
         self.bare_lf |= bare_lf
@@ -120,7 +152,7 @@ class DotDecoder:
         suspicious = self.bare_cr or self.bare_lf or self.nul
         if suspicious:
             context = self._context + raw
-            if (has_dot or b"." in self._context) and _LOOKALIKE.search(context):
+            if b"." in context and _LOOKALIKE.search(context):
                 self.lookalike = True
         self._context = raw[-16:]
 
@@ -172,7 +204,8 @@ class DotEncoder:
                 data = b"." + data
             elif data[:2] == b"\n." and self._tail[-1:] == b"\r":
                 data = b"\n." + data[1:]
-            data = data.replace(b"\r\n.", b"\r\n..")
+            if _dot_line(data) >= 0:
+                data = data.replace(b"\r\n.", b"\r\n..")
         self._tail = (self._tail + data[-2:])[-2:]
         return data
 

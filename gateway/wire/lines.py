@@ -16,6 +16,10 @@ class LineEnd(Enum):
     BARE_LF = "bare_lf"
 
 
+CRLF = LineEnd.CRLF
+BARE_LF = LineEnd.BARE_LF
+
+
 class LineBuffer:
     """Bytes that were heard and not yet understood.
 
@@ -23,23 +27,26 @@ class LineBuffer:
     a rule above can refuse or mend it.  The buffer itself never interprets anything.
     """
 
-    __slots__ = ("_data", "_position", "_scanned", "ended")
+    __slots__ = ("_data", "_position", "_scanned", "ended", "left")
 
     def __init__(self) -> None:
         self._data = b""
         self._position = 0
         self._scanned = 0  # no LF between position and here: a slow line is scanned once
+        self.left = 0  # octets not yet taken: read on the hot path, where len() would be a call
         self.ended = LineEnd.CRLF
 
     def __len__(self) -> int:
-        return len(self._data) - self._position
+        return self.left
 
     def feed(self, data: bytes) -> None:
         """Add what was heard."""
-        if self._position == len(self._data):
+        if not self.left:
             self._data = data
             self._position = self._scanned = 0
+            self.left = len(data)
         else:
+            self.left += len(data)
             held = self._data[self._position :]
             self._scanned -= self._position
             self._position = 0
@@ -51,17 +58,21 @@ class LineBuffer:
         limit: octets, the end included.  Raises LineTooLong as soon as the line can't fit;
         the octets stay in the buffer (see :meth:`skip_line`).
         """
-        end = self._data.find(b"\n", max(self._scanned, self._position))
-        if end < 0:
-            self._scanned = len(self._data)
-            if len(self._data) - self._position >= limit:
-                raise LineTooLong(len(self))
+        data = self._data
+        position = self._position
+        end = data.find(b"\n", self._scanned) + 1
+        if not end:
+            self._scanned = len(data)
+            if self.left >= limit:
+                raise LineTooLong(self.left)
             return None
-        if end + 1 - self._position > limit:
-            raise LineTooLong(end + 1 - self._position)
-        line = self._data[self._position : end + 1]
-        self._position = self._scanned = end + 1
-        self.ended = LineEnd.CRLF if line[-2:] == b"\r\n" else LineEnd.BARE_LF
+        size = end - position
+        if size > limit:
+            raise LineTooLong(size)
+        self.left -= size
+        self._position = self._scanned = end
+        line = data if not position and not self.left else data[position:end]
+        self.ended = CRLF if line.endswith(b"\r\n") else BARE_LF
         return line
 
     def skip_line(self) -> bool:
@@ -71,12 +82,14 @@ class LineBuffer:
             self.clear()
             return False
         self._position = self._scanned = end + 1
+        self.left = len(self._data) - self._position
         return True
 
     def take(self, count: int) -> bytes:
         """Take at most ``count`` octets."""
         end = min(self._position + count, len(self._data))
-        if self._position == 0 and end == len(self._data):
+        self.left = len(self._data) - end
+        if self._position == 0 and not self.left:
             data = self._data
             self._data = b""
             self._position = self._scanned = 0
@@ -94,6 +107,7 @@ class LineBuffer:
         """Put octets back in front of what is left."""
         self._data = data + self._data[self._position :]
         self._position = self._scanned = 0
+        self.left = len(self._data)
 
     def peek(self, count: int) -> bytes:
         """Return at most ``count`` octets without taking them."""
@@ -102,4 +116,4 @@ class LineBuffer:
     def clear(self) -> None:
         """Forget everything."""
         self._data = b""
-        self._position = self._scanned = 0
+        self._position = self._scanned = self.left = 0

@@ -168,16 +168,17 @@ class Conversation(Engine):
 
     def _filter(self, names: bytes) -> bytes:
         """Return what a client is told of a list of capabilities: the only place that decides."""
-        words = names.decode("ascii", "replace").split()
-        login_over = self._logged_in or (
-            bool(self._waits_for) and not any(word.upper().startswith("AUTH=") for word in words)
-        )
-        self._offer = offer = advertise(
-            words,
-            self.rules,
-            secure=self.secure[CLIENT],
-            protected=self._protected,
-            logged_in=login_over,
+        login_over = self._logged_in or (bool(self._waits_for) and b"AUTH=" not in names.upper())
+        secure, protected = self.secure[CLIENT], self._protected
+        self._offer = offer = self.rules.remembered(
+            (names, secure, protected, login_over),
+            lambda: advertise(
+                names.decode("ascii", "replace").split(),
+                self.rules,
+                secure=secure,
+                protected=protected,
+                logged_in=login_over,
+            ),
         )
         for name, reason in offer.struck:
             if name not in self._told:

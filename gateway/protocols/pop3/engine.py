@@ -198,7 +198,12 @@ class Pop3Engine(Engine):
             self._offer = self._advertise(self._offered)
 
     def _advertise(self, keywords: dict[str, list[str]]) -> Offer:
-        offer = advertise(keywords, self.rules, secure=self.secure[CLIENT], protected=self._protected)
+        secure, protected = self.secure[CLIENT], self._protected
+        key = tuple((name, *arguments) for name, arguments in keywords.items())
+        offer = self.rules.remembered(
+            (key, secure, protected),
+            lambda: advertise(keywords, self.rules, secure=secure, protected=protected),
+        )
         for name, reason in offer.struck:
             if name not in self._told:
                 self._told.add(name)

@@ -62,6 +62,12 @@ class Offer:
     mechanisms: list[str] = field(default_factory=list)  # those that the client may use
     size: int = 0  # the limit told to the client; 0 is none
 
+    def reply(self, hostname: str) -> list[bytes]:
+        """Return the lines of the reply to EHLO, with codes and ends."""
+        texts = [hostname, *self.lines]
+        lines = [f"250-{text}\r\n".encode() for text in texts[:-1]]
+        return [*lines, f"250 {texts[-1]}\r\n".encode()]
+
     def has(self, keyword: str) -> bool:
         return keyword in self.keywords
 

@@ -431,24 +431,25 @@ class SmtpEngine(Logins, Bodies):
     def _r_ehlo(self, entry: Entry[Handler], reply: Reply | None) -> None:
         assert reply is not None
         if reply.code == 250:
-            keywords = read([line[4:].rstrip(b"\r\n") for line in reply.lines[1:]])
-            offer = advertise(
-                keywords,
-                self.rules,
-                secure=self.secure[CLIENT],
-                protected=self._protected,
-                upstream_secure=self.secure[UPSTREAM],
+            secure, protected, upstream_secure = self.secure[CLIENT], self._protected, self.secure[UPSTREAM]
+            lines = reply.lines
+            self._offer = offer = self.rules.remembered(
+                (reply.raw, secure, protected, upstream_secure),
+                lambda: advertise(
+                    read([line[4:].rstrip(b"\r\n") for line in lines[1:]]),
+                    self.rules,
+                    secure=secure,
+                    protected=protected,
+                    upstream_secure=upstream_secure,
+                ),
             )
-            self._offer = offer
-            self._one_at_a_time = "PIPELINING" not in keywords
+            self._one_at_a_time = "PIPELINING" not in offer.keywords
             self._drop_message()
             for name, reason in offer.struck:
                 if name not in self._struck_told:
                     self._struck_told.add(name)
                     self._emit(ExtensionStruck(name, reason))
-            texts = [self.rules.hostname, *offer.lines]
-            lines = [f"250-{text}\r\n".encode() for text in texts[:-1]]
-            reply = Reply(250, [*lines, f"250 {texts[-1]}\r\n".encode()])
+            reply = Reply(250, offer.reply(self.rules.hostname))
         self._pass(entry, reply)
 
     # -- STARTTLS ----------------------------------------------------------
