@@ -182,6 +182,7 @@ class Engine(ABC):
     def _pump(self) -> None:
         """Understand what was heard, as far as the gates allow."""
         from_client, from_upstream = self.heard
+        self._regulate()
         progress = True
         while progress and not self.ended:
             progress = False
@@ -190,8 +191,12 @@ class Engine(ABC):
                 if from_upstream.left == left:
                     break
                 progress = True
+            if progress and not self.ended:
+                self._regulate()
             while (left := from_client.left) and self.reading[0] and not self.ended:
                 self._understand(CLIENT)
+                if not self.ended:
+                    self._regulate()
                 if from_client.left == left:
                     break
                 progress = True
@@ -338,6 +343,14 @@ class Engine(ABC):
     @abstractmethod
     def _understand(self, side: Side) -> None:
         """Take one frame from ``heard[side]``, or nothing if none is whole."""
+
+    @abstractmethod
+    def _regulate(self) -> None:
+        """Set ``reading`` and ``phase`` by the state.
+
+        Called before anything is heard, behind what the upstream said, and behind each frame
+        of the client; an engine that must stop the upstream within that calls it itself.
+        """
 
     @abstractmethod
     def _secured(self, side: Side) -> None:

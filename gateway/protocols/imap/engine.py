@@ -42,13 +42,6 @@ class ImapEngine(Commands, Responses):
             self._hear_upstream()
         else:
             self._hear_client()
-        if not self.ended:
-            self._regulate()
-
-    def _pump(self) -> None:
-        if not self.ended:
-            self._regulate()  # what an input has changed opens the gates before anything is heard
-        super()._pump()
 
     def _regulate(self) -> None:
         """Set the client's gate, and name what is awaited."""

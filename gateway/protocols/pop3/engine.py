@@ -233,11 +233,6 @@ class Pop3Engine(Engine):
         if not self.ended:
             self._regulate()
 
-    def _pump(self) -> None:
-        if not self.ended:
-            self._regulate()  # what an input has changed opens the gates before anything is heard
-        super()._pump()
-
     def _regulate(self) -> None:
         """Set the gates, and name what is awaited."""
         waiting = len(self._exchange)

@@ -177,8 +177,6 @@ class SmtpEngine(Logins, Bodies):
                 self._fault(CLIENT, FaultKind.EARLY_TALKER)
         else:
             self._hear_command()
-        if not self.ended:
-            self._regulate()
 
     def _hear_upstream(self) -> None:
         heard = self.heard[UPSTREAM]
@@ -273,11 +271,6 @@ class SmtpEngine(Logins, Bodies):
             self._error(command, 501, "5.5.2", "Control character in argument")
         else:
             handler(self, rest)
-
-    def _pump(self) -> None:
-        if not self.ended:
-            self._regulate()  # what an input has changed opens the gates before anything is heard
-        super()._pump()
 
     def _regulate(self) -> None:
         """Set the client's gate, and name what is awaited."""
