@@ -13,6 +13,8 @@ import pytest
 from gateway.demo.certificates import Authority, make_authority
 from tests.demo.conftest import Upstream
 from tests.support.dovecot import Dovecot
+from tests.support.exim import PROGRAM as EXIM
+from tests.support.exim import Exim
 from tests.support.postfix import Postfix
 
 
@@ -58,6 +60,15 @@ def dovecot(rig_directory: Path, authority: Authority) -> Iterator[Dovecot]:
 def postfix(rig_directory: Path, dovecot: Dovecot) -> Iterator[Postfix]:
     need("postfix")
     server = Postfix(rig_directory, dovecot)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def exim(rig_directory: Path, authority: Authority) -> Iterator[Exim]:
+    if not EXIM.exists() and os.environ.get("MAILGATE_NO_SKIPS") != "1":
+        pytest.skip("not installed: exim")
+    server = Exim(rig_directory, authority)
     yield server
     server.stop()
 

@@ -3,20 +3,23 @@
 # Nothing is started: the tests run their own instances in directories of their own.
 set -euo pipefail
 packages="dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond postfix swaks msmtp mpop isync
-    curl openssl prometheus libnet-ssleay-perl libio-socket-ssl-perl systemd"
+    curl openssl prometheus libnet-ssleay-perl libio-socket-ssl-perl systemd
+    libdb5.3 libgnutls-dane0 libgnutls30 libidn12 libnsl2 libpcre2-8-0"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+exim="$root/.cache/exim"
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
     [ "$state" = "install ok installed" ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing" ] || [ ! -x "$exim/usr/sbin/exim4" ] || exit 0
 as_root=""
 [ "$(id -u)" = 0 ] || as_root="sudo -n"
 if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
     echo "Not installed, and no apt with root to install them; their tests are skipped:$missing"
     exit 0
 fi
-echo "Installing for the live tests:$missing"
+echo "Installing for the live tests:$missing exim (unpacked only)"
 # RUNLEVEL=1 and the policy keep the packages' own services from being started.
 policy=/usr/sbin/policy-rc.d
 made=""
@@ -28,8 +31,21 @@ fi
 restore() { [ -z "$made" ] || $as_root rm -f $policy; }
 trap restore EXIT
 install() {
+    [ -n "$missing" ] || return 0
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $as_root apt-get install -y -qq --no-install-recommends \
         -o DPkg::Lock::Timeout=300 $missing >/dev/null
 }
 install 2>/dev/null || { $as_root apt-get update -qq && install; }
+
+# Exim's package conflicts with Postfix's: it is unpacked, with the account that it insists on.
+if [ ! -x "$exim/usr/sbin/exim4" ]; then
+    id Debian-exim >/dev/null 2>&1 || $as_root useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim
+    folder=$(mktemp -d)
+    chmod 755 "$folder"
+    fetch() { (cd "$folder" && apt-get download -qq exim4-daemon-light >/dev/null 2>&1); }
+    fetch || { $as_root apt-get update -qq && fetch; }
+    mkdir -p "$exim"
+    dpkg -x "$folder"/exim4-daemon-light_*.deb "$exim"
+    rm -rf "$folder"
+fi
