@@ -12,6 +12,8 @@ import pytest
 
 from gateway.demo.certificates import Authority, make_authority
 from tests.demo.conftest import Upstream
+from tests.support.cyrus import PROGRAM as CYRUS
+from tests.support.cyrus import Cyrus
 from tests.support.dovecot import Dovecot
 from tests.support.exim import PROGRAM as EXIM
 from tests.support.exim import Exim
@@ -69,6 +71,15 @@ def exim(rig_directory: Path, authority: Authority) -> Iterator[Exim]:
     if not EXIM.exists() and os.environ.get("MAILGATE_NO_SKIPS") != "1":
         pytest.skip("not installed: exim")
     server = Exim(rig_directory, authority)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cyrus(rig_directory: Path, authority: Authority) -> Iterator[Cyrus]:
+    if not CYRUS.exists() and os.environ.get("MAILGATE_NO_SKIPS") != "1":
+        pytest.skip("not installed: cyrus")
+    server = Cyrus(rig_directory, authority)
     yield server
     server.stop()
 

@@ -4,22 +4,24 @@
 set -euo pipefail
 packages="dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond postfix swaks msmtp mpop isync
     curl openssl prometheus libnet-ssleay-perl libio-socket-ssl-perl systemd
-    libdb5.3 libgnutls-dane0 libgnutls30 libidn12 libnsl2 libpcre2-8-0"
-root=$(cd "$(dirname "$0")/../.." && pwd)
-exim="$root/.cache/exim"
+    libdb5.3 libgnutls-dane0 libgnutls30 libidn12 libnsl2 libpcre2-8-0
+    libxapian30 libpcre3 libical3 libsasl2-modules libsasl2-modules-db"
+cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
     [ "$state" = "install ok installed" ] || missing="$missing $package"
 done
-[ -n "$missing" ] || [ ! -x "$exim/usr/sbin/exim4" ] || exit 0
+if [ -z "$missing" ] && [ -x "$cache/exim/usr/sbin/exim4" ] && [ -x "$cache/cyrus/usr/lib/cyrus/bin/master" ]; then
+    exit 0
+fi
 as_root=""
 [ "$(id -u)" = 0 ] || as_root="sudo -n"
 if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
     echo "Not installed, and no apt with root to install them; their tests are skipped:$missing"
     exit 0
 fi
-echo "Installing for the live tests:$missing exim (unpacked only)"
+echo "Installing for the live tests:$missing exim cyrus (the last two unpacked only)"
 # RUNLEVEL=1 and the policy keep the packages' own services from being started.
 policy=/usr/sbin/policy-rc.d
 made=""
@@ -38,14 +40,21 @@ install() {
 }
 install 2>/dev/null || { $as_root apt-get update -qq && install; }
 
-# Exim's package conflicts with Postfix's: it is unpacked, with the account that it insists on.
-if [ ! -x "$exim/usr/sbin/exim4" ]; then
-    id Debian-exim >/dev/null 2>&1 || $as_root useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim
-    folder=$(mktemp -d)
-    chmod 755 "$folder"
-    fetch() { (cd "$folder" && apt-get download -qq exim4-daemon-light >/dev/null 2>&1); }
-    fetch || { $as_root apt-get update -qq && fetch; }
-    mkdir -p "$exim"
-    dpkg -x "$folder"/exim4-daemon-light_*.deb "$exim"
-    rm -rf "$folder"
-fi
+# The packages of Exim and Cyrus conflict with those of Postfix and Dovecot: they are only
+# unpacked, and get the accounts that they insist on.
+unpack() { # unpack FOLDER PROGRAM ACCOUNT PACKAGE...
+    folder="$cache/$1" program="$cache/$1/$2" account=$3
+    shift 3
+    [ ! -x "$program" ] || return 0
+    id "$account" >/dev/null 2>&1 ||
+        $as_root useradd --system --no-create-home --shell /usr/sbin/nologin "$account"
+    fetched=$(mktemp -d)
+    chmod 755 "$fetched"
+    fetch() { (cd "$fetched" && apt-get download -qq "$@" >/dev/null 2>&1); }
+    fetch "$@" || { $as_root apt-get update -qq && fetch "$@"; }
+    mkdir -p "$folder"
+    for archive in "$fetched"/*.deb; do dpkg -x "$archive" "$folder"; done
+    rm -rf "$fetched"
+}
+unpack exim usr/sbin/exim4 Debian-exim exim4-daemon-light
+unpack cyrus usr/lib/cyrus/bin/master cyrus cyrus-imapd cyrus-pop3d cyrus-common sasl2-bin
