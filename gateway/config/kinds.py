@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
+_YEAR = 365 * 86400.0
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {
     "": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3,
@@ -27,6 +29,16 @@ def duration(value: object) -> float:
         raise ValueError('not a duration; write it like "30s", "10m", "1h30m"')
     if seconds < 0:
         raise ValueError("a duration can't be negative")
+    if not math.isfinite(seconds) or seconds > _YEAR:
+        raise ValueError("a duration can't be longer than 365d")
+    return seconds
+
+
+def positive_duration(value: object) -> float:
+    """Read a duration that can't be nothing."""
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError("must be more than 0s")
     return seconds
 
 
@@ -45,6 +57,8 @@ def size(value: object) -> int:
         raise ValueError('not a size; write it like "10 MiB" or "500 kB"')
     if octets < 0:
         raise ValueError("a size can't be negative")
+    if octets >= 1 << 63:
+        raise ValueError("a size must be less than 8 EiB")
     return octets
 
 
@@ -66,24 +80,80 @@ def host_port(value: object) -> HostPort:
     if not isinstance(value, str):
         raise ValueError('not an address; write it like "127.0.0.1:143" or "[::1]:143"')
     host, colon, port = value.rpartition(":")
-    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not colon or not re.fullmatch(r"[0-9]+", port):
         raise ValueError('no port; write it like "127.0.0.1:143" or "[::1]:143"')
+    if len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"there is no port {port[:10]}: the highest is 65535")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ValueError('an IPv6 address needs brackets: "[::1]:143"')
-    if not host or re.search(r"[\s/]", host):
-        raise ValueError("no host")
+    if not host:
+        raise ValueError('no host; write it like "127.0.0.1:143" or "[::1]:143"')
+    if ":" not in host:
+        host_name(host)
+    elif not _is_address(host):
+        raise ValueError(f"not an IPv6 address: {host}")
     return HostPort(host, int(port))
+
+
+def upstream_address(value: object) -> HostPort:
+    """Read an address to connect to."""
+    address = host_port(value)
+    if not address.port:
+        raise ValueError("port 0 can't be connected to")
+    return address
+
+
+def host_name(value: object) -> str:
+    """Read the name of a host, or an IPv4 address: labels of RFC 1123 2.1, "_", or IDNA."""
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    try:
+        text = value.encode("idna").decode("ascii")
+    except UnicodeError:
+        text = ""
+    label = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    if len(text) > 253 or not re.fullmatch(rf"{label}(?:\.{label})*\.?", text):
+        raise ValueError(f'not the name of a host: {value!r}; write it like "mail.example.org"')
+    return value
+
+
+def own_name(value: object) -> str:
+    """Read the name that goes into greetings and EHLO: ASCII letters, digits, "-" and "."."""
+    name = host_name(value)
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
+        raise ValueError(f"{value!r} may hold ASCII letters, digits, '-' and '.' only")
+    return name
+
+
+def server_name(value: object) -> str:
+    """Read the name or address that a certificate must have; "" is the host's."""
+    if value == "" or (isinstance(value, str) and _is_address(value)):
+        return str(value)
+    return host_name(value)
+
+
+def greeting_text(value: object) -> str:
+    """Read what is said in a greeting: one line of printable ASCII (RFC 5321 4.2), of 400 octets."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]{0,400}", value):
+        raise ValueError("must be one line of at most 400 printable ASCII characters")
+    return value
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def listen_address(value: object) -> HostPort:
     """Read an address to listen on: a number, not a name."""
     address = host_port(value)
-    try:
-        ipaddress.ip_address(address.host)
-    except ValueError:
-        raise ValueError('listen on an address, not a name; all addresses are "0.0.0.0" or "[::]"') from None
+    if not _is_address(address.host):
+        raise ValueError('listen on an address, not a name; all addresses are "0.0.0.0" or "[::]"')
     return address
 
 
@@ -99,7 +169,7 @@ def network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 def path(value: object, info: ValidationInfo) -> Path:
     """Read a path; a relative one is relative to the configuration file's folder."""
-    if not isinstance(value, (str, Path)) or not str(value):
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
         raise ValueError("not a path")
     base = (info.context or {}).get("directory")
     return Path(base, value) if base is not None else Path(value)
@@ -134,8 +204,9 @@ def _text(value: Any) -> str:
 
 
 Duration = Annotated[float, BeforeValidator(duration)]
+PositiveDuration = Annotated[float, BeforeValidator(positive_duration)]
 Size = Annotated[int, BeforeValidator(size)]
-Address = Annotated[HostPort, BeforeValidator(host_port), PlainSerializer(_text)]
+Address = Annotated[HostPort, BeforeValidator(upstream_address), PlainSerializer(_text)]
 ListenAddress = Annotated[HostPort, BeforeValidator(listen_address), PlainSerializer(_text)]
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(network), PlainSerializer(_text)
@@ -143,3 +214,6 @@ Network = Annotated[
 Share = Annotated[float, BeforeValidator(share)]
 PluginUse = Annotated[str, BeforeValidator(plugin_use)]
 FilePath = Annotated[Path, BeforeValidator(path)]
+OwnName = Annotated[str, BeforeValidator(own_name)]
+ServerName = Annotated[str, BeforeValidator(server_name)]
+GreetingText = Annotated[str, BeforeValidator(greeting_text)]

@@ -83,3 +83,18 @@ class CloseReason(StrEnum):
     PROTOCOL_ERROR = "protocol_error"
     SHUTDOWN = "shutdown"
     INTERNAL = "internal"
+
+
+#: Why the session ends, by trouble.
+REASONS: dict[Trouble, CloseReason] = {
+    Trouble.UPSTREAM_DOWN: CloseReason.UPSTREAM_UNREACHABLE,
+    Trouble.UPSTREAM_TLS: CloseReason.UPSTREAM_UNREACHABLE,
+    Trouble.UPSTREAM_FAULT: CloseReason.UPSTREAM_EOF,
+    Trouble.UPSTREAM_TIMEOUT: CloseReason.TIMEOUT,
+    Trouble.TLS_REQUIRED: CloseReason.POLICY,
+    Trouble.TOO_MANY: CloseReason.POLICY,
+    Trouble.TOO_MANY_ERRORS: CloseReason.POLICY,
+    Trouble.IDLE: CloseReason.TIMEOUT,
+    Trouble.SHUTDOWN: CloseReason.SHUTDOWN,
+    Trouble.PROTOCOL: CloseReason.PROTOCOL_ERROR,
+}

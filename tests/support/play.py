@@ -33,18 +33,11 @@ from gateway.core.steps import (
     CLIENT,
     ORDERS,
     UPSTREAM,
-    BodyAbort,
     BodyData,
-    BodyEnd,
     BodyStart,
-    ClientNamed,
     Close,
     CommandSeen,
-    Connect,
-    ExtensionStruck,
     Fault,
-    LoginSeen,
-    Refused,
     ReplySeen,
     Send,
     SendBody,
@@ -52,54 +45,21 @@ from gateway.core.steps import (
     StartTls,
     Step,
     TlsInfo,
-    TlsStarted,
 )
 from gateway.core.trouble import FaultKind, Trouble
+from gateway.observe.notation import render as render_step
 
 TLS = TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
 
 
 def render(step: Step) -> str:
-    """Write a step as a play does."""
+    """Write a step as a play does: with the octets of what is sent."""
     match step:
         case Send(side, data):
             return f">{'C' if side is CLIENT else 'U'} {data!r}"
         case BodyData(_, data):
             return f"body {data!r}"
-        case BodyStart(source=source, stage=stage, held=held, section=section, partial=partial):
-            words = [str(source), str(stage), "held" if held else "passing"]
-            words += [f"[{section}]"] if section else []
-            words += ["partial"] if partial else []
-            return f"BodyStart({', '.join(words)})"
-        case BodyEnd(source):
-            return f"BodyEnd({source})"
-        case BodyAbort(source):
-            return f"BodyAbort({source})"
-        case SendBody(side=side, framing=framing):
-            return f"SendBody({side}, {framing.value})"
-        case StartTls(side):
-            return f"StartTls({side})"
-        case Connect():
-            return "Connect()"
-        case Close(reason=reason):
-            return f"Close({reason})"
-        case CommandSeen(_, verb, text):
-            return f"CommandSeen({verb}, {text})"
-        case ReplySeen(command, result, _):
-            return f"ReplySeen({command.verb}, {result})"
-        case LoginSeen(mechanism=mechanism, user=user, outcome=outcome):
-            return f"LoginSeen({mechanism}, {user}, {outcome})"
-        case ClientNamed(how, name):
-            return f"ClientNamed({how}, {name})"
-        case TlsStarted(side=side):
-            return f"TlsStarted({side})"
-        case Fault(side, kind, _):
-            return f"Fault({side}, {kind})"
-        case Refused(verb, reason):
-            return f"Refused({verb}, {reason})"
-        case ExtensionStruck(name, _):
-            return f"ExtensionStruck({name})"
-    raise AssertionError(step)
+    return render_step(step)
 
 
 def merge(steps: Iterable[Step]) -> list[Step]:

@@ -9,7 +9,7 @@ from ...core.engine import Engine
 from ...core.record import SessionRecord
 from ...core.rules import Rules
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen, ExtensionStruck, Refused
-from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
 from .capabilities import Offer, advertise
 from .grammar import CAPABILITY_CODE, OWN_TAG
 
@@ -26,18 +26,6 @@ WORDS: dict[Trouble, str] = {
     Trouble.IDLE: "Disconnected for inactivity",
     Trouble.SHUTDOWN: "[UNAVAILABLE] Service shutting down, try again later",
     Trouble.PROTOCOL: "[CLIENTBUG] Protocol error",
-}
-REASONS: dict[Trouble, CloseReason] = {
-    Trouble.UPSTREAM_DOWN: CloseReason.UPSTREAM_UNREACHABLE,
-    Trouble.UPSTREAM_TLS: CloseReason.UPSTREAM_UNREACHABLE,
-    Trouble.UPSTREAM_FAULT: CloseReason.UPSTREAM_EOF,
-    Trouble.UPSTREAM_TIMEOUT: CloseReason.TIMEOUT,
-    Trouble.TLS_REQUIRED: CloseReason.POLICY,
-    Trouble.TOO_MANY: CloseReason.POLICY,
-    Trouble.TOO_MANY_ERRORS: CloseReason.POLICY,
-    Trouble.IDLE: CloseReason.TIMEOUT,
-    Trouble.SHUTDOWN: CloseReason.SHUTDOWN,
-    Trouble.PROTOCOL: CloseReason.PROTOCOL_ERROR,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...core.explaining import Row, explain_lines
 from ...core.mechanisms import filter_mechanisms
 from ...core.rules import Rules
 
@@ -82,21 +83,8 @@ def advertise(keywords: dict[str, list[str]], rules: Rules, *, secure: bool, pro
     return offer
 
 
-def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[tuple[str, str, str]]:
+def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[Row]:
     """Say of each offered line what becomes of it: (line, "pass|strike|own|change", reason)."""
     keywords = read([line.encode() for line in offered])
     offer = advertise(keywords, rules, secure=secure, protected=secure)
-    told = {line.partition(" ")[0]: line for line in offer.lines}
-    rows: list[tuple[str, str, str]] = []
-    for keyword, arguments in keywords.items():
-        text = " ".join([keyword, *arguments])
-        action, reason = TABLE.get(keyword, UNKNOWN)
-        if keyword not in told:
-            why = dict(offer.struck).get(text) or dict(offer.struck).get(keyword) or reason
-            rows.append((text, "strike", why))
-        elif told[keyword] == text:
-            rows.append((text, "own" if action == "own" else "pass", reason))
-        else:
-            rows.append((text, "change", f"{told[keyword]}: {reason}"))
-    rows += [(line, "own", TABLE[word][1]) for word, line in told.items() if word not in keywords]
-    return rows
+    return explain_lines(keywords, offer.lines, offer.struck, TABLE, UNKNOWN)

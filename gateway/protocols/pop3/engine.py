@@ -36,7 +36,7 @@ from ...core.steps import (
     Stage,
 )
 from ...core.text import shown
-from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
 from ...wire import sasl
 from ...wire.dots import DotDecoder
 from ...wire.lines import LineEnd, LineTooLong
@@ -61,18 +61,6 @@ WORDS: dict[Trouble, str] = {
     Trouble.IDLE: "[SYS/TEMP] Disconnected for inactivity",
     Trouble.SHUTDOWN: "[SYS/TEMP] Service shutting down, try again later",
     Trouble.PROTOCOL: "[SYS/PERM] Protocol error",
-}
-REASONS: dict[Trouble, CloseReason] = {
-    Trouble.UPSTREAM_DOWN: CloseReason.UPSTREAM_UNREACHABLE,
-    Trouble.UPSTREAM_TLS: CloseReason.UPSTREAM_UNREACHABLE,
-    Trouble.UPSTREAM_FAULT: CloseReason.UPSTREAM_EOF,
-    Trouble.UPSTREAM_TIMEOUT: CloseReason.TIMEOUT,
-    Trouble.TLS_REQUIRED: CloseReason.POLICY,
-    Trouble.TOO_MANY: CloseReason.POLICY,
-    Trouble.TOO_MANY_ERRORS: CloseReason.POLICY,
-    Trouble.IDLE: CloseReason.TIMEOUT,
-    Trouble.SHUTDOWN: CloseReason.SHUTDOWN,
-    Trouble.PROTOCOL: CloseReason.PROTOCOL_ERROR,
 }
 
 #: Called with the upstream's reply line, or None for our own turn.

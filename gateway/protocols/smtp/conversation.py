@@ -11,7 +11,7 @@ from ...core.exchange import Entry, Exchange
 from ...core.record import SessionRecord
 from ...core.rules import Rules
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen, Envelope, Refused
-from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...core.trouble import FaultKind, Trouble
 from .capabilities import Offer
 
 #: How many commands may await their replies before the client is no longer read.
@@ -52,20 +52,6 @@ WORDS: dict[Trouble, tuple[int, str, str]] = {
     Trouble.PLUGIN_FAILED: (421, "4.7.1", "Message can't be inspected now, try again later"),
     Trouble.PROTOCOL: (421, "4.5.0", "Protocol error"),
     Trouble.INTERNAL: (421, "4.3.0", "Internal error, try again later"),
-}
-
-#: Why the session ends, by trouble.
-REASONS: dict[Trouble, CloseReason] = {
-    Trouble.UPSTREAM_DOWN: CloseReason.UPSTREAM_UNREACHABLE,
-    Trouble.UPSTREAM_TLS: CloseReason.UPSTREAM_UNREACHABLE,
-    Trouble.UPSTREAM_FAULT: CloseReason.UPSTREAM_EOF,
-    Trouble.UPSTREAM_TIMEOUT: CloseReason.TIMEOUT,
-    Trouble.TLS_REQUIRED: CloseReason.POLICY,
-    Trouble.TOO_MANY: CloseReason.POLICY,
-    Trouble.TOO_MANY_ERRORS: CloseReason.POLICY,
-    Trouble.IDLE: CloseReason.TIMEOUT,
-    Trouble.SHUTDOWN: CloseReason.SHUTDOWN,
-    Trouble.PROTOCOL: CloseReason.PROTOCOL_ERROR,
 }
 
 

@@ -33,11 +33,11 @@ from ...core.steps import (
     Side,
 )
 from ...core.text import shown
-from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
 from ...wire.lines import LineEnd, LineTooLong
 from .body import Bodies
 from .capabilities import Offer, advertise, read
-from .conversation import MAX_IN_FLIGHT, REASONS, Handler, Reply
+from .conversation import MAX_IN_FLIGHT, Handler, Reply
 from .grammar import (
     AUTH_LIMIT,
     COMMAND_LIMIT,
