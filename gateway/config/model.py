@@ -9,159 +9,278 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.rules import DEFAULT_MECHANISMS
 from ..core.steps import Stage
 from ..inspection.loader import PluginSpec
-from .kinds import Address, Duration, FilePath, ListenAddress, Network, PluginUse, Share, Size
+from .kinds import (
+    Address,
+    Duration,
+    FilePath,
+    GreetingText,
+    ListenAddress,
+    Network,
+    OwnName,
+    PluginUse,
+    PositiveDuration,
+    ServerName,
+    Share,
+    Size,
+)
 
 Protocol = Literal["smtp", "lmtp", "pop3", "imap"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+#: Numbers and switches are taken as they are written: true is no number, "5" is none either.
+Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 class Table(BaseModel):
     """What all tables have in common: nothing unknown, and nothing changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
+    )
 
 
 class Log(Table):
-    format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="auto: console on a terminal"
-    )
-    output: str = Field(default="stderr", description="stderr, stdout, or a file's path")
+    """``[log]``: the program's log, which is also the sessions' log."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    """auto: console on a terminal, JSON otherwise"""
+    output: str = Field(default="stderr", min_length=1)
+    """stderr, stdout, or a file's path"""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    commands: bool = Field(default=True, description="a line for each command and its reply")
+    """the least that is logged"""
+    commands: Switch = True
+    """a line for each command and its reply"""
 
 
 class Admin(Table):
-    address: ListenAddress | None = Field(
-        default=None, description="where /metrics, /healthz and /readyz are"
-    )
+    """``[admin]``: the HTTP server for Prometheus and for probes of health."""
+
+    address: ListenAddress | None = None
+    """where /metrics, /healthz and /readyz are; none is served if absent"""
 
 
 class Spool(Table):
-    directory: FilePath | None = Field(default=None, description="where large held messages lie, unlinked")
-    memory: Size = Field(default=1024 * 1024, description="messages up to this size stay in memory")
+    """``[spool]``: where held messages lie."""
+
+    directory: FilePath | None = None
+    """where large held messages lie, unlinked; the system's temporary folder if absent"""
+    memory: Size = 1024 * 1024
+    """messages up to this size, in octets, stay in memory"""
 
 
 class GlobalLimits(Table):
-    connections: int = Field(default=20_000, ge=0, description="client connections in all; 0 is no limit")
-    drain: Duration = Field(default=30.0, description="how long messages in flight may take at a stop")
+    """``[limits]``: bounds of the whole process."""
+
+    connections: Count = 20_000
+    """client connections in all; 0 is no limit"""
+    drain: Duration = 30.0
+    """seconds that messages in flight may take at a stop"""
 
 
 class Upstream(Table):
+    """``[[upstreams]]``: a mail server."""
+
     name: Name
-    addresses: tuple[Address, ...] = Field(min_length=1, description="tried in order")
-    tls: Literal["none", "opportunistic", "starttls", "implicit"] | None = Field(
-        default=None, description="none is the default only where every address is loopback"
-    )
-    verify: bool = Field(default=True, description="verify the server's certificate and its name")
-    ca: FilePath | None = Field(default=None, description="trusted authorities; the system's if absent")
-    server_name: str = Field(default="", description="the name the certificate must have; the host if absent")
-    certificate: FilePath | None = Field(default=None, description="a client certificate to show")
+    """by which listeners, logs and metrics call it"""
+    addresses: tuple[Address, ...] = Field(min_length=1)
+    """host:port, tried in order"""
+    tls: Literal["none", "opportunistic", "starttls", "implicit"] | None = None
+    """none is the default only where every address is loopback"""
+    verify: Switch = True
+    """verify the server's certificate and its name"""
+    ca: FilePath | None = None
+    """trusted authorities, PEM; the system's if absent"""
+    server_name: ServerName = ""
+    """the name the certificate must have; the host if absent"""
+    certificate: FilePath | None = None
+    """a client certificate to show, PEM"""
     key: FilePath | None = None
-    connect_timeout: Duration = 10.0
-    retry_after: Duration = Field(default=30.0, description="how long a dead address is left alone")
+    """the client certificate's key, PEM"""
+    connect_timeout: PositiveDuration = 10.0
+    """seconds for one address, implicit TLS included"""
+    retry_after: Duration = 30.0
+    """seconds that a dead address is left alone"""
     proxy_protocol: Literal["none", "v1", "v2"] = "none"
+    """tell the server the client's address by a PROXY header"""
     forward_client: Literal["none", "xclient", "id"] = "none"
+    """tell the server the client's address within the protocol: XCLIENT (SMTP, POP3), ID (IMAP)"""
 
 
 class Certificate(Table):
+    """A certificate with its chain, and its key."""
+
     certificate: FilePath
+    """the certificate and what leads to its authority, PEM"""
     key: FilePath
+    """the private key, PEM, not encrypted"""
 
 
 class ListenerTls(Table):
+    """``[listeners.tls]``: TLS with clients."""
+
     mode: Literal["none", "starttls", "implicit"] = "none"
-    certificates: tuple[Certificate, ...] = Field(
-        default=(), description="the first is the default, others by SNI"
-    )
+    """starttls: offered; implicit: from the first octet"""
+    certificates: tuple[Certificate, ...] = ()
+    """the first is the default, others by SNI"""
     profile: Literal["modern", "intermediate", "old"] = "intermediate"
+    """Mozilla's: which versions and ciphers are taken"""
     client_ca: FilePath | None = None
+    """authorities of client certificates, PEM"""
     client_certificate: Literal["none", "request", "require"] = "none"
-    key_log: FilePath | None = Field(
-        default=None, description="OpenSSL's key log: whoever reads it reads everything"
-    )
+    """whether clients are asked for a certificate"""
+    key_log: FilePath | None = None
+    """OpenSSL's key log: whoever reads it reads everything"""
 
 
 class ListenerLimits(Table):
-    connections: int = Field(default=0, ge=0)
-    connections_per_address: int = Field(default=0, ge=0)
-    message_size: Size = 100 * 1024 * 1024
-    recipients: int = Field(default=1000, ge=1)
-    unknown_commands: int = Field(default=10, ge=0)
-    errors: int = Field(default=20, ge=1)
+    """``[listeners.limits]``: bounds of one listener and its sessions."""
+
+    connections: Count = 0
+    """client connections of this listener; 0 is no limit"""
+    connections_per_address: Count = 0
+    """of one IPv4 address or IPv6 /64; 0 is no limit"""
+    message_size: Annotated[Size, Field(ge=1)] = 100 * 1024 * 1024
+    """octets of a message that is submitted or appended"""
+    recipients: Annotated[Count, Field(ge=1)] = 1000
+    """SMTP, LMTP: of one message"""
+    unknown_commands: Count = 10
+    """relayed; then refused"""
+    errors: Annotated[Count, Field(ge=1)] = 20
+    """of a client; then the session ends"""
 
 
 class ListenerTimeouts(Table):
-    handshake: Duration = 30.0
-    prologue: Duration = 60.0
-    login: Duration = 180.0
-    command: Duration | None = Field(default=None, description="SMTP, LMTP 5m; POP3 10m; IMAP 31m")
-    reply: Duration = 600.0
-    body: Duration = 600.0
-    idle: Duration = 1860.0
+    """``[listeners.timeouts]``: seconds of silence, by what is awaited."""
+
+    handshake: PositiveDuration = 30.0
+    """TLS, and a PROXY header"""
+    prologue: PositiveDuration = 60.0
+    """the upstream's greeting, TLS and capabilities"""
+    login: PositiveDuration = 180.0
+    """until a client has logged in (POP3, IMAP)"""
+    command: PositiveDuration | None = None
+    """between commands; if absent SMTP, LMTP 5m; POP3 10m; IMAP 31m"""
+    reply: PositiveDuration = 600.0
+    """the upstream's answer"""
+    body: PositiveDuration = 600.0
+    """within a message"""
+    idle: PositiveDuration = 1860.0
+    """within IMAP IDLE"""
 
 
 class Smtp(Table):
-    bare_newlines: Literal["auto", "reject", "normalise", "pass"] = Field(
-        default="auto", description="auto: normalise from clients that have logged in, else reject"
-    )
+    """``[listeners.smtp]``: what concerns SMTP and LMTP only."""
+
+    bare_newlines: Literal["auto", "reject", "normalise", "pass"] = "auto"
+    """bare CR or LF in messages; auto: normalise from clients that have logged in, else reject"""
     vrfy: Literal["allow", "deny"] = "deny"
+    """whether VRFY is relayed"""
     expn: Literal["allow", "deny"] = "deny"
-    obsolete_commands: bool = False
-    banner: str = ""
+    """whether EXPN is relayed"""
+    obsolete_commands: Switch = False
+    """whether SEND, SOML and SAML are relayed"""
+    banner: GreetingText = ""
+    """the greeting's text; the upstream's if absent"""
     quarantine_reply: Literal["accept", "reject"] = "accept"
+    """what a client hears of a quarantined message: 250 or 550"""
 
 
 class Listener(Table):
+    """``[[listeners]]``: an address that clients connect to."""
+
     name: Name
+    """by which plugins, logs and metrics call it"""
     protocol: Protocol
+    """which is spoken there"""
     address: ListenAddress
+    """address:port; 0.0.0.0 or [::] is everywhere"""
     upstream: str
-    digest: bool = True
+    """the name of the upstream that clients are led to"""
+    digest: Switch = True
+    """SHA-256 of each message, as a fact in the log"""
     cleartext_login: Literal["allow", "refuse"] = "allow"
+    """refuse: no login before TLS"""
     mechanisms: tuple[str, ...] = tuple(sorted(DEFAULT_MECHANISMS))
+    """SASL mechanisms that pass, if the upstream offers them"""
     pass_extensions: tuple[str, ...] = ()
+    """capabilities passed although the table strikes them"""
     strike_extensions: tuple[str, ...] = ()
-    apop: bool = True
+    """capabilities struck although the table passes them"""
+    apop: Switch = True
+    """POP3: whether the greeting's timestamp is passed"""
     proxy_protocol_from: tuple[Network, ...] = ()
+    """networks whose connections must begin with a PROXY header"""
     trusted_networks: tuple[Network, ...] = ()
+    """networks whose unprotected logins are no alarm"""
     tls: ListenerTls = ListenerTls()
+    """TLS with clients"""
     limits: ListenerLimits = ListenerLimits()
+    """bounds of this listener and its sessions"""
     timeouts: ListenerTimeouts = ListenerTimeouts()
+    """seconds of silence, by what is awaited"""
     smtp: Smtp = Smtp()
+    """what concerns SMTP and LMTP only"""
 
 
 class PluginTable(Table):
+    """``[[plugins]]``: a plugin; they are asked in the order of the file."""
+
     name: Name
-    use: PluginUse = Field(description="a plugin's name, or a path to a .py file")
-    stages: tuple[Literal["data", "append"], ...] = Field(
-        default=("data", "append"), description="where messages are held for it: SMTP and LMTP; IMAP APPEND"
-    )
+    """by which logs and metrics call it"""
+    use: PluginUse
+    """a plugin's name, or a path to a .py file"""
+    stages: tuple[Literal["data", "append"], ...] = ("data", "append")
+    """where messages are held for it: data (SMTP, LMTP), append (IMAP)"""
     listeners: tuple[str, ...] = ()
-    time_limit: Duration = 5.0
+    """by name; none is all"""
+    time_limit: PositiveDuration = 5.0
+    """seconds for one message"""
     on_error: Literal["defer", "pass", "reject"] = "defer"
+    """what becomes of a message that it fails on"""
     options: dict[str, Any] = {}
+    """the plugin's own"""
 
 
 class TranscriptTable(Table):
+    """``[[transcripts]]``: which sessions are written down."""
+
     directory: FilePath
+    """where a file for each session is put; made if absent"""
     listeners: tuple[str, ...] = ()
+    """by name; none is all"""
     users: tuple[str, ...] = ()
+    """who has logged in; none is all"""
     addresses: tuple[Network, ...] = ()
+    """networks of clients; none is all"""
     share: Share = 1.0
-    content: bool = False
+    """of the sessions that meet the rest, from 0 to 1"""
+    content: Switch = False
+    """whether messages are written as they are"""
 
 
 class Configuration(Table):
-    hostname: str = Field(default="localhost", pattern=r"^[A-Za-z0-9.-]{1,255}$")
+    """The whole file."""
+
+    hostname: OwnName = "localhost"
+    """the gateway's name in greetings and EHLO"""
     user: str = ""
+    """to become once the ports are bound; whoever started it if absent"""
     log: Log = Log()
+    """the log"""
     admin: Admin = Admin()
+    """the HTTP server for Prometheus and for probes of health"""
     spool: Spool = Spool()
+    """where held messages lie"""
     limits: GlobalLimits = GlobalLimits()
+    """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)
+    """the mail servers"""
     listeners: tuple[Listener, ...] = Field(min_length=1)
+    """where clients connect to"""
     plugins: tuple[PluginTable, ...] = ()
+    """what judges messages"""
     transcripts: tuple[TranscriptTable, ...] = ()
+    """which sessions are written down"""
 
     def plugin_specs(self) -> list[PluginSpec]:
         """Return the plugins' tables as the loader wants them."""

@@ -23,6 +23,7 @@ import pytest
 
 from gateway.demo.certificates import Authority
 from tests.conftest import need
+from tests.grafana.check import Scrape, expressions
 from tests.support.dovecot import Dovecot
 from tests.support.gateway import RunningGateway
 from tests.support.postfix import Postfix
@@ -495,3 +496,15 @@ def test_no_password_in_the_log(site: Site):
     for user, password in site.users.items():
         for secret in (password, base64.b64encode(f"\0{user}\0{password}".encode()).decode()):
             assert secret not in text
+
+
+def test_a_scrape_has_what_dashboards_and_alerts_ask_for(site: Site):
+    """Of the running gateway, after real traffic: no metric and no label is only a hope."""
+    scrape = Scrape(site.gateway.get("/metrics"))
+    missing = {where: scrape.missing(expression) for where, expression in expressions().items()}
+    assert not {where: names for where, names in missing.items() if names}
+
+
+def test_health_and_readiness(site: Site):
+    assert site.gateway.get("/healthz").strip()
+    assert '"imap"' in site.gateway.get("/readyz")
