@@ -39,6 +39,7 @@ from .protocols.registry import ENGINES
 from .relay.limits import ConnectionLimits
 from .relay.listener import Listener, Sessions
 from .relay.memory import settle_memory
+from .relay.occupant import occupant
 from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
 from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
@@ -337,6 +338,7 @@ class Gateway:
             listener.start()
         self.listeners = {**kept, **fresh}
         self.sessions.limits.total = configuration.limits.connections
+        self.sessions.chooser = _transcripts(configuration)
         self.metrics.certificates(parts.certificates)
         self.metrics.expect(
             listeners={table.name: table.protocol for table in configuration.listeners},
@@ -391,7 +393,8 @@ def build_info() -> dict[str, str]:
 def _bind_problem(what: str, address: str, error: OSError) -> str:
     """Say why an address can't be listened on, and what helps."""
     if error.errno == errno.EADDRINUSE:
-        return f"{what}: {address} is in use by another program (see `ss -ltnp`)"
+        holder = occupant(int(address.rpartition(":")[2])) or "another program (see `ss -ltnp`)"
+        return f"{what}: {address} is in use by {holder}"
     if error.errno == errno.EACCES:
         return (
             f"{what}: no permission to listen on {address}; a port below 1024 needs root (with `user` set) "

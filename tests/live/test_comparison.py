@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from imapclient import IMAPClient
 
 from gateway.demo.certificates import Authority
 from tests.conftest import need
@@ -508,3 +509,38 @@ def test_a_scrape_has_what_dashboards_and_alerts_ask_for(site: Site):
 def test_health_and_readiness(site: Site):
     assert site.gateway.get("/healthz").strip()
     assert '"imap"' in site.gateway.get("/readyz")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_imapclient(site: Site, mode: str):
+    """IMAPClient sends IDLE, non-synchronising literals, and names beyond ASCII."""
+
+    def converse(door: Door) -> list[str]:
+        fill(site, "bob")
+        client = IMAPClient(
+            door.host,
+            door.ports["imap-implicit" if mode == "implicit" else "imap-starttls"],
+            ssl=mode == "implicit",
+            ssl_context=door.tls() if mode == "implicit" else None,
+            timeout=20,
+        )
+        if mode == "starttls":
+            client.starttls(door.tls())
+        client.login("bob", site.users["bob"])
+        client.select_folder("INBOX")
+        client.create_folder("Entwürfe")
+        seen: list[Any] = [
+            client.search(["SUBJECT", "number"]),
+            client.search(["SUBJECT", "Grüße"], charset="UTF-8"),
+            sorted(client.fetch([1, 2], ["FLAGS", "RFC822.SIZE", "BODY[TEXT]"]).items()),
+            client.append("Entwürfe", message("draft"))[:20],
+            client.folder_exists("Entwürfe"),
+        ]
+        client.idle()
+        client.idle_check(timeout=0.01)
+        seen.append(client.idle_done()[0])
+        client.delete_folder("Entwürfe")
+        client.logout()
+        return [unstamped(one) for one in seen]
+
+    assert converse(site.through) == converse(site.direct)
