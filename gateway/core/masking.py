@@ -24,7 +24,13 @@ MOST, LONGEST = 200, 4096
 #: Commands whose arguments are secret, or become so in what the client answers.
 LOGIN_VERBS = frozenset({"AUTH", "AUTHENTICATE", "LOGIN", "PASS", "APOP"})
 
-_VERB = re.compile(r"[A-Za-z]{1,10}\Z")
+#: Words that are shown although no engine knows them: what scanners, browsers and old servers
+#: say.  A closed set, and the private verbs that begin with X: any other word alone on a line
+#: may be a password that a client went on to send.
+_FOREIGN = frozenset(
+    "GET POST HEAD PUT OPTIONS CONNECT HOST HELLO HI DEBUG WIZ ONEX VERB QUEU SHOWQ TICK TEST".split()
+)
+_PRIVATE = re.compile(r"X[A-Z0-9-]{1,14}\Z")
 _STATUS = re.compile(r"\d{3}(?:[ -]\d\.\d{1,3}\.\d{1,3})?|\+OK|-ERR|OK|NO|BAD")
 
 
@@ -93,11 +99,11 @@ class Masking:
 def unknown(said: bytes | str) -> str:
     """Return what may be shown of a command nobody knows: it may be a password.
 
-    The first word if it can be meant as a verb, and a mask for the rest.
+    The first word if it is one that strangers are known to say, and a mask for the rest.
     """
     text = shown(said)
     verb, blank, _ = text.partition(" ")
-    if not _VERB.match(verb):
+    if verb not in _FOREIGN and not _PRIVATE.match(verb):
         return MASK
     return f"{verb} {MASK}" if blank else verb
 

@@ -790,3 +790,46 @@ def test_a_line_without_end():
         RULES,
         cuttings=("line by line",),
     )
+
+
+def test_an_answer_to_an_earlier_command_does_not_take_anothers_continuation():
+    """The upstream answers an APPEND while it is asked to wait for a literal of the next command."""
+    play(
+        ImapEngine,
+        PLUS
+        + """
+C>  a APPEND nowhere {2+}
+>U  a APPEND nowhere {2+}
+!   BodyStart(client, append, passing)
+C>| hi\\r\\n
+!   body hi
+>U| hi
+!   BodyEnd(client)
+>U| \\r\\n
+C>  b SEARCH {5}
+>U  b SEARCH {5}
+U>  a NO [TRYCREATE] none
+U>  + go
+>C  a NO [TRYCREATE] none
+>C  + go
+""",
+        RULES,
+        cuttings=("line by line",),
+    )
+
+
+def test_a_client_that_leaves_within_a_command_is_not_waited_for():
+    """The upstream waits for a literal that will not come: no answer is to be drained."""
+    play(
+        ImapEngine,
+        PLUS
+        + """
+C>  b SEARCH {5}
+>U  b SEARCH {5}
+U>  + go
+>C  + go
+?   closed client
+!   Close(client_eof)
+""",
+        RULES,
+    )

@@ -142,7 +142,7 @@ class Appending(Conversation):
         if push:
             self._emit(SendBody(UPSTREAM, Framing.RAW))
         else:
-            self._plus = lambda _line: self._emit(SendBody(UPSTREAM, Framing.RAW))
+            self._await_plus(incoming.tag, lambda _line: self._emit(SendBody(UPSTREAM, Framing.RAW)))
 
     def _body_sent(self, side: Side) -> None:
         incoming, self._held_append = self._held_append, None

@@ -167,7 +167,7 @@ class Commands(Appending, Logins):
         incoming.message = incoming.verb in ("APPEND", "REPLACE") and _is_message(incoming, literal.before)
         if literal.synchronising:
             self._send(UPSTREAM, text + b"\r\n")
-            self._plus = lambda line: self._literal_wanted(literal, line)
+            self._await_plus(incoming.tag, lambda line: self._literal_wanted(literal, line))
         elif self._may_push(literal.size):
             self._send(UPSTREAM, text + b"\r\n")
             self._literal_wanted(literal, b"")
@@ -175,7 +175,7 @@ class Commands(Appending, Logins):
             mark = b"~{%d}\r\n" if literal.binary else b"{%d}\r\n"
             self._send(UPSTREAM, literal.before + mark % literal.size)
             self._pushed = literal.size
-            self._plus = lambda _line: self._literal_wanted(literal, b"")
+            self._await_plus(incoming.tag, lambda _line: self._literal_wanted(literal, b""))
 
     def _literal_wanted(self, literal: Literal, line: bytes) -> None:
         """The upstream waits for the literal.  ``line``: its request, where the client awaits one."""
@@ -321,7 +321,7 @@ class Commands(Appending, Logins):
         self._relay(tag, Flight("IDLE", command), text, literal)
         if literal is None:
             self._idle_tag = tag
-            self._plus = lambda line: self._send(CLIENT, line)
+            self._await_plus(tag, lambda line: self._send(CLIENT, line))
 
     def _hear_done(self) -> None:
         text = self._client_line()

@@ -77,6 +77,7 @@ class Conversation(Engine):
         self._held_append: Incoming | None = None  # whose message is judged, or on its way upstream
         self._literal_left = 0  # octets of the client's literal still to come
         self._plus: Callable[[bytes], None] | None = None  # what a continuation request is for
+        self._plus_tag = b""  # and whose command it is
         self._offer = Offer()
         self._told: set[str] = set()
         self._own_number = 0
@@ -132,6 +133,10 @@ class Conversation(Engine):
             self._fail(Trouble.TOO_MANY_ERRORS)
 
     # -- asking ------------------------------------------------------------
+
+    def _await_plus(self, tag: bytes, handler: Callable[[bytes], None]) -> None:
+        """Have ``handler`` called with the upstream's continuation request for this command."""
+        self._plus, self._plus_tag = handler, tag
 
     def _ask(self, line: bytes, verb: str, done: Callable[[bytes], None]) -> None:
         """Send a command of the gateway's own; ``done`` gets what follows its tag."""

@@ -79,7 +79,8 @@ class ImapEngine(Commands, Responses):
                 self._finish(CloseReason.UPSTREAM_EOF, "the upstream said goodbye")
             else:
                 self._fail(Trouble.UPSTREAM_FAULT)
-        elif self.in_body[CLIENT] or not self._flight or self._idle_tag or self._login_turn:
+        elif self._incoming is not None or not self._flight or self._idle_tag or self._login_turn:
+            # What the upstream was promised, the rest of a command, will not come.
             if self.in_body[CLIENT]:
                 self._fault(CLIENT, FaultKind.TRUNCATED_BODY, "the client left within a message")
             self._finish(CloseReason.CLIENT_EOF)

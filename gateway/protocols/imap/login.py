@@ -98,7 +98,7 @@ class Logins(Conversation):
         self._login = reader
         self._waits_for = tag
         self._relay(tag, Flight("AUTHENTICATE", command), text, None)
-        self._plus = self._challenge
+        self._await_plus(tag, self._challenge)
 
     def _challenge(self, line: bytes) -> None:
         self._send(CLIENT, line)
@@ -117,7 +117,7 @@ class Logins(Conversation):
         self._cancelled = text == b"*"
         self._login_turn = False
         self._send(UPSTREAM, text + b"\r\n")
-        self._plus = self._challenge
+        self._await_plus(self._waits_for, self._challenge)
 
     _cancelled = False
 

@@ -180,13 +180,12 @@ class Responses(Conversation):
         if self._waits_for == tag:
             self._waits_for = b""
             self._login_turn = False
-            self._plus = None
         if self._idle_tag == tag:
             self._idle_tag = b""
         incoming = self._incoming
         if incoming is not None and incoming.tag == tag:
             self._answered_early(incoming)
-        elif flight.verb in ("APPEND", "REPLACE", "IDLE") and self._plus is not None:
+        elif self._plus is not None and self._plus_tag == tag:
             self._plus = None
             if self._sending:  # our own APPEND was refused before its literal
                 self._sending = False
