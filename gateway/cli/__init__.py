@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from .. import __version__
+
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 #: name -> (module, one line of help).  Modules are imported only when their command runs, so
@@ -56,8 +58,12 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mailgate", message="%(prog)s %(version)s")
 def main() -> None:
-    """mailgate: a mail-gateway proxy and traffic inspector for SMTP, POP3 and IMAP."""
+    """mailgate: a mail-gateway proxy and traffic inspector for SMTP, POP3 and IMAP.
+
+    Exit status: 0 done; 1 failed; 2 wrong usage or configuration.
+    """
 
 
 def config_option(required: bool = True) -> Callable[[Wrapped], Wrapped]:
@@ -66,7 +72,7 @@ def config_option(required: bool = True) -> Callable[[Wrapped], Wrapped]:
         "-c",
         "--config",
         "path",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, dir_okay=False, readable=False),  # `read` says who can't
         required=required,
         help="The configuration file.",
     )

@@ -16,6 +16,7 @@ from .. import __version__
 def command(as_json: bool) -> None:
     """Show the versions of mailgate and of what it stands on."""
     found = {"mailgate": __version__, "python": platform.python_version()}
+    found["openssl"] = _openssl()
     for name in ("twisted", "pyopenssl", "cryptography", "prometheus-client", "structlog"):
         try:
             found[name] = version(name)
@@ -27,3 +28,12 @@ def command(as_json: bool) -> None:
         click.echo(f"mailgate {__version__}")
         for name, text in list(found.items())[1:]:
             click.echo(f"  {name} {text}")
+
+
+def _openssl() -> str:
+    """Return the version of the OpenSSL that TLS is done with: cryptography's, not Python's."""
+    try:
+        from cryptography.hazmat.backends.openssl import backend
+    except ImportError:
+        return "not installed"
+    return backend.openssl_version_text().split()[1]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import pwd
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as FilePath
 
+from ..core.rules import DEFAULT_MECHANISMS
 from ..inspection.loader import PluginConfigError, check_plugins
-from .model import Certificate, Configuration, Listener, Upstream
+from .kinds import HostPort
+from .model import Configuration, Listener, Upstream
+from .wording import did_you_mean
 
 Where = tuple[str | int, ...]
 #: path, message, suggestion, whether it is only a warning.
@@ -20,6 +23,10 @@ Found = tuple[Where, str, str, bool]
 
 #: How long before its end a certificate is worth a warning.
 SOON = timedelta(days=14)
+#: Which stage messages from clients pass, by protocol.
+_STAGES = {"smtp": "data", "lmtp": "data", "imap": "append"}
+#: Mechanisms that are no typing mistakes.
+_MECHANISMS = DEFAULT_MECHANISMS | {"ANONYMOUS", "DIGEST-MD5", "GSSAPI", "GS2-KRB5", "NTLM", "OTP"}
 _FORWARDS = {"xclient": ("smtp", "lmtp", "pop3"), "id": ("imap",)}
 
 
@@ -30,18 +37,60 @@ def check(configuration: Configuration) -> Iterator[Found]:
     yield from _duplicates([p.name for p in configuration.plugins], "plugins")
     for index, upstream in enumerate(configuration.upstreams):
         yield from _upstream(upstream, ("upstreams", index))
-    addresses: dict[str, int] = {}
     for index, listener in enumerate(configuration.listeners):
-        where: Where = ("listeners", index)
-        yield from _listener(listener, configuration, where)
-        address = str(listener.address)
-        if listener.address.port and address in addresses:
-            yield (*where, "address"), f"listeners[{addresses[address]}] listens on {address} too", "", False
-        addresses.setdefault(address, index)
+        yield from _listener(listener, configuration, ("listeners", index))
+    yield from _addresses(configuration)
     yield from _plugins(configuration)
+    for index, table in enumerate(configuration.transcripts):
+        yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
     directory = configuration.spool.directory
-    if directory is not None and not directory.is_dir():
-        yield ("spool", "directory"), f"no such folder: {directory}", "", False
+    if directory is not None:
+        yield from _writable_folder(directory, ("spool", "directory"), configuration)
+    if configuration.log.output not in ("stderr", "stdout"):
+        output = FilePath(configuration.log.output)
+        if output.is_dir():
+            yield ("log", "output"), f"is a folder: {output}", "", False
+        else:
+            yield from _writable_folder(output.parent, ("log", "output"), configuration)
+    if configuration.user:
+        try:
+            pwd.getpwnam(configuration.user)
+        except KeyError:
+            yield ("user",), f'there is no user "{configuration.user}"', "", False
+
+
+def _addresses(configuration: Configuration) -> Iterator[Found]:
+    """Find what can't be listened on together, and a gateway that would talk to itself."""
+    taken: list[tuple[str, HostPort]] = []
+    for index, listener in enumerate(configuration.listeners):
+        for other, there in taken:
+            if _overlap(listener.address, there):
+                message = f"{other} listens on {there} already"
+                yield ("listeners", index, "address"), message, "", False
+                break
+        taken.append((f"listeners[{index}]", listener.address))
+    admin = configuration.admin.address
+    for other, there in taken:
+        if admin is not None and _overlap(admin, there):
+            yield ("admin", "address"), f"{other} listens on {there} already", "", False
+    for index, upstream in enumerate(configuration.upstreams):
+        for place, address in enumerate(upstream.addresses):
+            for other, there in taken:
+                if there.port == address.port and _is_loopback(address.host) and _covers(there, address):
+                    message = f"is where {other} listens: the gateway would talk to itself"
+                    yield ("upstreams", index, "addresses", place), message, "", False
+
+
+def _overlap(one: HostPort, other: HostPort) -> bool:
+    """Tell whether the second of two sockets could not be bound.  Port 0 is a free one each time."""
+    return bool(one.port) and one.port == other.port and (_covers(one, other) or _covers(other, one))
+
+
+def _covers(one: HostPort, other: HostPort) -> bool:
+    """Tell whether what listens on one address hears what is sent to the other, too."""
+    if one.host == "::":
+        return True  # IPv4 as well: its socket is not IPv6 only
+    return one.host == other.host or (one.host == "0.0.0.0" and ":" not in other.host)
 
 
 def _duplicates(names: Sequence[str], table: str) -> Iterator[Found]:
@@ -80,26 +129,26 @@ def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
     elif upstream.certificate is not None and upstream.key is not None:
         yield from _pair(upstream.certificate, upstream.key, where)
     if upstream.ca is not None:
-        yield from _readable(upstream.ca, (*where, "ca"))
+        yield from _authorities(upstream.ca, (*where, "ca"))
     for index, address in enumerate(upstream.addresses):
         try:
             socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            yield (*where, "addresses", index), f"can't resolve {address.host}: {error.strerror}", "", True
+            message = f"can't resolve {address.host}: {error.strerror}"
+            yield (*where, "addresses", index), message, "it is looked up again for each session", True
 
 
 def _listener(listener: Listener, configuration: Configuration, where: Where) -> Iterator[Found]:
     upstreams = {upstream.name: upstream for upstream in configuration.upstreams}
     upstream = upstreams.get(listener.upstream)
     if upstream is None:
-        near = difflib.get_close_matches(listener.upstream, upstreams, 1)
-        hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(upstreams)}"
+        hint = did_you_mean(listener.upstream, set(upstreams)) or f"there are: {', '.join(upstreams)}"
         yield (*where, "upstream"), f'unknown upstream "{listener.upstream}"', hint, False
     elif upstream.forward_client != "none" and listener.protocol not in _FORWARDS[upstream.forward_client]:
         message = (
             f'forward_client = "{upstream.forward_client}" of its upstream is not for {listener.protocol}'
         )
-        yield (*where, "upstream"), message, "", False
+        yield (*where, "protocol"), message, "", False
     tls = listener.tls
     if tls.mode != "none" and not tls.certificates:
         yield (*where, "tls"), f'mode = "{tls.mode}" needs certificates', "", False
@@ -109,16 +158,45 @@ def _listener(listener: Listener, configuration: Configuration, where: Where) ->
     if tls.client_certificate != "none" and tls.client_ca is None:
         yield (*where, "tls", "client_ca"), "is needed to verify client certificates", "", False
     if tls.client_ca is not None:
-        yield from _readable(tls.client_ca, (*where, "tls", "client_ca"))
+        yield from _authorities(tls.client_ca, (*where, "tls", "client_ca"))
     if tls.key_log is not None:
         message = "whoever reads this file can decrypt every connection"
         yield (*where, "tls", "key_log"), message, "", True
     for index, pair in enumerate(tls.certificates):
-        yield from _certificate(pair, (*where, "tls", "certificates", index))
+        yield from _pair(pair.certificate, pair.key, (*where, "tls", "certificates", index))
+    for index, name in enumerate(listener.mechanisms):
+        yield from _mechanism(name, (*where, "mechanisms", index))
 
 
-def _certificate(pair: Certificate, where: Where) -> Iterator[Found]:
-    yield from _pair(pair.certificate, pair.key, where)
+def _mechanism(name: str, where: Where) -> Iterator[Found]:
+    """Judge the name of a SASL mechanism: 1 to 20 of A-Z, 0-9, "-" and "_" (RFC 4422 3.1)."""
+    upper = name.upper()
+    if not re.fullmatch(r"[A-Z0-9_-]{1,20}", upper):
+        yield where, f'not the name of a SASL mechanism: "{name}"', "", False
+    elif upper.endswith("-PLUS") or upper == "EXTERNAL":
+        yield where, f"{upper} is struck all the same: it can't pass a proxy that ends TLS", "", True
+    elif upper not in _MECHANISMS:
+        yield where, f'unknown SASL mechanism "{name}"', did_you_mean(upper, _MECHANISMS), True
+
+
+def _authorities(path: FilePath, where: Where) -> Iterator[Found]:
+    """Check that a file holds certificates to trust."""
+    from cryptography import x509
+
+    unreadable = list(_readable(path, where))
+    yield from unreadable
+    if not unreadable:
+        try:
+            x509.load_pem_x509_certificates(path.read_bytes())
+        except ValueError:
+            yield where, f"no certificates in PEM form: {path}", "", False
+
+
+def _writable_folder(path: FilePath, where: Where, configuration: Configuration) -> Iterator[Found]:
+    if not path.is_dir():
+        yield where, f"no such folder: {path}", f"mkdir -p {path}", False
+    elif not configuration.user and not os.access(path, os.W_OK | os.X_OK):
+        yield where, f"can't be written by the user {_user()}: {path}", "", False
 
 
 def _readable(path: FilePath, where: Where) -> Iterator[Found]:
@@ -127,15 +205,22 @@ def _readable(path: FilePath, where: Where) -> Iterator[Found]:
     except FileNotFoundError:
         yield where, f"no such file: {path}", "", False
     except PermissionError:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        yield where, f"can't be read by the user {user}: {path}", "", False
+        yield where, f"can't be read by the user {_user()}: {path}", "", False
     except OSError as error:
         yield where, f"{path}: {error.strerror}", "", False
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's
+        return str(os.geteuid())
 
 
 def _pair(certificate: FilePath, key: FilePath, where: Where) -> Iterator[Found]:
     """Check that both can be read, belong together, and when the certificate ends."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     unreadable = [
@@ -155,7 +240,7 @@ def _pair(certificate: FilePath, key: FilePath, where: Where) -> Iterator[Found]
     except TypeError:
         yield (*where, "key"), f"the key is encrypted: {key}", "openssl pkey -in KEY -out NEWKEY", False
         return
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         yield (*where, "key"), f"not a private key in PEM form: {key}", "", False
         return
     if private.public_key() != shown.public_key():
@@ -170,14 +255,28 @@ def _pair(certificate: FilePath, key: FilePath, where: Where) -> Iterator[Found]
         yield (*where, "certificate"), f"not valid before {shown.not_valid_before_utc:%Y-%m-%d}", "", True
 
 
+def _listeners_named(names: Sequence[str], configuration: Configuration, where: Where) -> Iterator[Found]:
+    known = {listener.name for listener in configuration.listeners}
+    for place, name in enumerate(names):
+        if name not in known:
+            hint = did_you_mean(name, known) or f"there are: {', '.join(sorted(known))}"
+            yield (*where, "listeners", place), f'unknown listener "{name}"', hint, False
+
+
 def _plugins(configuration: Configuration) -> Iterator[Found]:
-    names = {listener.name for listener in configuration.listeners}
     for index, table in enumerate(configuration.plugins):
-        for place, name in enumerate(table.listeners):
-            if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f'did you mean "{near[0]}"?' if near else ""
-                yield ("plugins", index, "listeners", place), f'unknown listener "{name}"', hint, False
+        unknown = list(_listeners_named(table.listeners, configuration, ("plugins", index)))
+        yield from unknown
+        passing = {
+            _STAGES.get(listener.protocol)
+            for listener in configuration.listeners
+            if not table.listeners or listener.name in table.listeners
+        }
+        if table.stages and not unknown and passing.isdisjoint(table.stages):
+            message = (
+                f"no message is ever held for it: its listeners have no stage {' or '.join(table.stages)}"
+            )
+            yield ("plugins", index, "stages"), message, "data: SMTP and LMTP; append: IMAP", True
     problems: list[PluginConfigError] = check_plugins(configuration.plugin_specs())
     for problem in problems:
         yield ("plugins", *problem.path), problem.message, "", False

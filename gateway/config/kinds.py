@@ -175,6 +175,11 @@ def path(value: object, info: ValidationInfo) -> Path:
     return Path(base, value) if base is not None else Path(value)
 
 
+def log_output(value: object, info: ValidationInfo) -> str:
+    """Read where the log goes: "stderr", "stdout", or a path."""
+    return str(value) if value in ("stderr", "stdout") else str(path(value, info))
+
+
 def share(value: object) -> float:
     """Read ``25%`` or a number from 0 to 1."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
@@ -217,3 +222,4 @@ FilePath = Annotated[Path, BeforeValidator(path)]
 OwnName = Annotated[str, BeforeValidator(own_name)]
 ServerName = Annotated[str, BeforeValidator(server_name)]
 GreetingText = Annotated[str, BeforeValidator(greeting_text)]
+LogOutput = Annotated[str, BeforeValidator(log_output)]

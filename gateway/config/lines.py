@@ -78,6 +78,7 @@ class _Scanner:
         *names, last = self._names()
         path: Path = ()
         for name in names:
+            self._note((*path, name))
             path = self._newest((*path, name))
         path = (*path, last)
         self._note(path)

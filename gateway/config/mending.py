@@ -23,9 +23,14 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("listeners", "address"): "127.0.0.1:0",
     ("listeners", "upstream"): "",
 }
-#: Keys that other tables refer to, or whose meaning depends on others.
-_NAMING = {"name", "protocol"}
-_PROTECTING = {"tls", "proxy_protocol_from"}
+#: What the finding about a key looks at besides: (table, key).
+_LOOKS_AT: dict[str, tuple[tuple[str, str], ...]] = {
+    "upstream": (("upstreams", "name"),),
+    "protocol": (("upstreams", "forward_client"),),
+    "cleartext_login": (("listeners", "tls"), ("listeners", "proxy_protocol_from")),
+    "listeners": (("listeners", "name"),),
+    "stages": (("listeners", "name"), ("listeners", "protocol")),
+}
 
 
 def mend(tables: dict[str, Any], faults: Iterable[tuple[Where, bool]]) -> tuple[dict[str, Any], set[Where]]:
@@ -49,15 +54,12 @@ def mend(tables: dict[str, Any], faults: Iterable[tuple[Where, bool]]) -> tuple[
 
 def is_certain(where: Where, replaced: Iterable[Where]) -> bool:
     """Tell whether a finding has nothing to do with what was replaced."""
+    looks_at = next((looks for key, looks in _LOOKS_AT.items() if key in where[2:]), ())
     for place in replaced:
         shorter = min(len(place), len(where))
         if place[:shorter] == where[:shorter]:
             return False
-        if where[-1] in ("upstream", "cleartext_login") and not _NAMING.isdisjoint(place):
-            return False
-        if where[-1] == "cleartext_login" and not _PROTECTING.isdisjoint(place):
-            return False
-        if where[0] in ("plugins", "transcripts") and not _NAMING.isdisjoint(place):
+        if any(place[0] == table and key in place for table, key in looks_at):
             return False
     return True
 

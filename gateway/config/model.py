@@ -15,6 +15,7 @@ from .kinds import (
     FilePath,
     GreetingText,
     ListenAddress,
+    LogOutput,
     Network,
     OwnName,
     PluginUse,
@@ -44,7 +45,7 @@ class Log(Table):
 
     format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, JSON otherwise"""
-    output: str = Field(default="stderr", min_length=1)
+    output: LogOutput = "stderr"
     """stderr, stdout, or a file's path"""
     level: Literal["debug", "info", "warning", "error"] = "info"
     """the least that is logged"""

@@ -21,6 +21,15 @@ from .wording import dotted, problem
 Where = tuple[str | int, ...]
 Lines = dict[Where, int]
 
+#: What helps against tomllib's messages.
+_HINTS = {
+    "Invalid value": "text needs quotes",
+    "Cannot overwrite a value": "this key is set already; a second table of a kind begins with its own [[ ]]",
+    "Cannot declare": "this table is there already",
+    "Unbalanced quotes": 'a text ends with the " that it began with',
+    "Expected '=' after a key in a key/value pair": 'write it like: name = "value"',
+}
+
 
 def read(path: Path) -> Configuration:
     """Read and check a file.  Raises ConfigurationError with all that is wrong.
@@ -67,7 +76,7 @@ def examine_text(text: str, directory: Path) -> tuple[Configuration | None, list
         faults = error.errors(include_url=False)
         told = [fault for fault in faults if not _says_nothing_new(fault, faults)]
         problems = [problem(fault, lines) for fault in told]
-        return None, _in_order(problems + _what_else(tables, faults, context, lines))
+        return None, _in_order(problems + _what_else(tables, told, context, lines))
     return configuration, _in_order(_found(configuration, lines))
 
 
@@ -115,7 +124,7 @@ def _syntax_problem(error: ValueError | RecursionError, text: str) -> Problem:
     message = str(error)
     body, _, place = message.rpartition(" (at ")
     words = place.rstrip(")").replace(",", "").split()
-    hint = "text needs quotes" if body.startswith("Invalid value") else ""
+    hint = _HINTS.get(body, "")
     if words[:1] == ["line"]:
         return Problem("", f"not TOML: {body}", int(words[1]), hint)
     return Problem("", f"not TOML: {body or message}", text.count("\n") + 1, hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -66,7 +66,7 @@ def dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def did_you_mean(given: str, known: Sequence[str] | set[str]) -> str:
+def did_you_mean(given: str, known: Collection[str]) -> str:
     """Suggest what was meant, or ""."""
     near = difflib.get_close_matches(given, known, 1)
     return f'did you mean "{near[0]}"?' if near else ""
@@ -80,10 +80,9 @@ def _about_key(path: Path) -> str:
     homes = [home for home, model in _tables() if name in model.model_fields]
     inside = [home for home in homes if home[: len(table)] == table]
     homes = inside or homes
-    near = did_you_mean(name, known)
-    if near or len(homes) != 1:
-        return near or f"known here: {', '.join(sorted(known))}"
-    return f"it belongs in {_header(homes[0])}" if homes[0] else "it belongs at the top of the file"
+    if len(homes) == 1:
+        return f"it belongs in {_header(homes[0])}" if homes[0] else "it belongs at the top of the file"
+    return did_you_mean(name, known) or f"known here: {', '.join(sorted(known))}"
 
 
 def _header(table: tuple[str, ...]) -> str:

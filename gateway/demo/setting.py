@@ -13,7 +13,7 @@ from .certificates import KeyPair
 #: listener -> (protocol, its TLS, the upstream's port, the upstream's TLS, a port easy to remember).
 LISTENERS: dict[str, tuple[str, str, str, str, int]] = {
     "submission": ("smtp", "starttls", "smtp", "starttls", 2587),
-    "submissions": ("smtp", "implicit", "smtps", "implicit", 2465),
+    "smtps": ("smtp", "implicit", "smtps", "implicit", 2465),
     "lmtp": ("lmtp", "none", "lmtp", "none", 2424),
     "imap": ("imap", "starttls", "imap", "starttls", 2143),
     "imaps": ("imap", "implicit", "imap", "starttls", 2993),
@@ -29,12 +29,12 @@ class Setting:
 
     ports: dict[str, int]
     admin: int
-    moved: list[str]  # listeners whose usual port was taken
+    moved: list[tuple[str, int]]  # what has another port than usual, and the usual one, which is taken
 
 
 def choose_ports() -> Setting:
     """Take the ports that are easy to remember, and free ones where those are taken."""
-    moved: list[str] = []
+    moved: list[tuple[str, int]] = []
 
     def port(name: str, wanted: int) -> int:
         for candidate in (wanted, 0):
@@ -43,7 +43,7 @@ def choose_ports() -> Setting:
                 try:
                     sock.bind(("127.0.0.1", candidate))
                 except OSError:
-                    moved.append(name)
+                    moved.append((name, wanted))
                     continue
                 return int(sock.getsockname()[1])
         raise OSError("no free port on 127.0.0.1")

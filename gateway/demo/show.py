@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console as Screen
 from rich.table import Table
@@ -23,17 +25,61 @@ from .setting import LISTENERS, choose_ports, configuration
 from .store import USERS
 from .talk import SUBMITTED, Talk
 
+#: The metrics that are shown; there are many more.
+METRICS = (
+    "mailgate_auth_protection_total",
+    "mailgate_cleartext_credentials_total",
+    "mailgate_messages_total",
+    "mailgate_plugin_runs_total",
+)
+#: How wide tables are where nobody tells: in a pipe.
+PIPE_WIDTH = 110
+
+
+class Output:
+    """Where everything goes: standard output, until whoever reads it goes away.
+
+    Rich wants what a text file has; a reader that is gone (`| head`) must not end the reactor.
+    """
+
+    def __init__(self, stream: TextIO, on_gone: Callable[[], None]) -> None:
+        self.encoding = stream.encoding
+        self._stream = stream
+        self._on_gone = on_gone
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        return self._try(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def _try(self, action: Callable[[], int | None]) -> int:
+        if not self._gone:
+            try:
+                return action() or 0
+            except OSError:
+                self._gone = True
+                # What is still in the stream's buffer would fail once more when Python ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+                self._on_gone()
+        return 0
+
 
 class Pages:
     """Where the sessions' lines go: to the screen, from the reactor's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: Output) -> None:
         self.shown = True
+        self._output = output
 
     def write(self, line: str) -> None:
         if self.shown:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            self._output.write(line)
+            self._output.flush()
 
 
 class Logins(Sink):
@@ -58,10 +104,12 @@ class Show:
         self.reactor = reactor
         self.status = 1
         self.terminal = sys.stdout.isatty()
-        self.screen = Screen(highlight=False, width=None if self.terminal else 110)
-        self.lines = Pages()
+        output: Any = Output(sys.stdout, self._unwatched)
+        self.screen = Screen(file=output, highlight=False, width=None if self.terminal else PIPE_WIDTH)
+        self.lines = Pages(output)
         self.logins = Logins()
         self.stopping = False
+        self.running = False
 
     # -- what is said ------------------------------------------------------
 
@@ -101,12 +149,15 @@ class Show:
         self.setting = setting = choose_ports()
         self.ca = Path(authority.certificate)
         palette = Palette.of(sys.stdout)
+        if not self.terminal:
+            palette.symbols = False  # a log file likes ASCII
         set_up(self.lines, json=False, level="warning", palette=palette)
         sink = session_log(self.lines, json=False, palette=palette)
         config = configuration(setting, upstream_ports, self.ca, pair)
         self.gateway = Gateway(config, self.reactor, extra_sinks=[sink, self.logins])
         self.gateway.bind()
         self.gateway.start()
+        self.running = True
         self._show_listeners()
         self.title("What the gateway sees, command by command")
         self.talk = Talk(setting.ports, self.users, self.ca)
@@ -122,8 +173,10 @@ class Show:
             table.add_row(Text(name, style="cyan"), protocol, f"127.0.0.1:{port}", mode, upstream_mode)
         self.screen.print(table)
         if self.setting.moved:
-            names = ", ".join(self.setting.moved)
-            self.screen.print(Text(f"Other ports than usual, as those are taken: {names}", style="yellow"))
+            ports = {**self.setting.ports, "admin": self.setting.admin}
+            for name, usual in self.setting.moved:
+                text = f"Port {usual} is taken: {name} has {ports[name]} instead."
+                self.screen.print(Text(text, style="yellow"))
 
     def _after(self) -> None:
         """The conversation is over: wait for the last session's end, then sum up."""
@@ -177,16 +230,17 @@ class Show:
     def _show_metrics(self) -> None:
         from prometheus_client import generate_latest
 
-        wanted = (
-            "mailgate_connections_total",
-            "mailgate_cleartext_credentials_total",
-            "mailgate_messages_total",
-            "mailgate_plugin_runs_total",
-        )
         self.title(f"Metrics that moved (all of them: http://127.0.0.1:{self.setting.admin}/metrics)")
+        told = ""
         for line in generate_latest(self.gateway.registry).decode().splitlines():
-            if line.startswith(wanted) and not line.endswith(" 0.0"):
-                self.screen.print(Text(line), soft_wrap=True)
+            name, _, labels = line.partition("{")
+            labels, _, value = labels.rpartition("} ")
+            if name not in METRICS or float(value) == 0:
+                continue
+            if name != told:
+                self.screen.print(Text(name, style="bold"))
+                told = name
+            self.screen.print(Text(f"{float(value):6.0f}  {labels}"), soft_wrap=True)
 
     def _show_commands(self) -> None:
         ports, users, ca = self.setting.ports, self.users, self.ca
@@ -220,13 +274,17 @@ class Show:
             return
         self.stopping = True
         self.lines.shown = False
-        gateway = getattr(self, "gateway", None)
-        if gateway is None:
+        if not self.running:
             self.reactor.stop()
             return
-        waiting = gateway.stop()
+        waiting = self.gateway.stop()
         waiting.addBoth(lambda _: self.upstream.stop())
         waiting.addBoth(lambda _: self.reactor.stop())
+
+    def _unwatched(self) -> None:
+        """Nobody reads any more: with --once the conversation goes on for the sake of the status."""
+        if not self.once:
+            self.reactor.callFromThread(self.stop)
 
 
 def main(once: bool) -> int:

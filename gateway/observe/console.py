@@ -48,6 +48,9 @@ from .terminal import Palette, count, duration, octets, time_of_day
 
 __all__ = ["Console", "Palette"]
 
+#: Columns of a terminal below which a line tells less of when and who.
+NARROW = 100
+
 
 class Console(Sink):
     """The sink that shows sessions to a person.
@@ -102,14 +105,17 @@ class Console(Sink):
         palette = self._palette
         self._listener_width = min(max(self._listener_width, len(record.listener)), 14)
         who = shown(record.user or record.client_address, 100)
+        stamp, who_width = time_of_day(now), 16
+        if palette.width < NARROW:  # room for the command is worth more than milliseconds
+            stamp, who_width = stamp[:8], 9
         parts = [
-            palette.paint(time_of_day(now), "dim"),
+            palette.paint(stamp, "dim"),
             palette.cell(record.listener, self._listener_width, "cyan"),
             palette.paint(record.id[:4].ljust(4), "dim"),
-            palette.cell(who, 16),
+            palette.cell(who, who_width),
             palette.mark(mark, style),
         ]
-        used = 12 + 2 + self._listener_width + 2 + 4 + 2 + 16 + 2 + 1 + 1
+        used = len(stamp) + 2 + self._listener_width + 2 + 4 + 2 + who_width + 2 + 1 + 1
         return "  ".join(parts) + " ", palette.width - used
 
     def _say(
@@ -118,13 +124,13 @@ class Console(Sink):
         begin, room = self._frame(record, now, mark, style)
         palette = self._palette
         text = shown(text, 400)
-        if palette.colour and len(text) > room:
+        if palette.fit and len(text) > room:
             text = palette.cell(text, room)
         line = palette.paint(text, style if style in ("red", "yellow") else "")
         if more:
             more = shown(more, 400)
             rest = room - len(text) - 2
-            if palette.colour and rest < len(more):
+            if palette.fit and rest < len(more):
                 more = palette.cell(more, rest) if rest > 8 else ""
             line += "  " + palette.paint(more, "dim") if more else ""
         self._write(f"{begin}{line.rstrip()}\n")
@@ -142,7 +148,7 @@ class Console(Sink):
         at = reply.command.at
         passed = max(now - at, 0.0) if at else 0.0
         room -= 10
-        left = max(min(room * 11 // 20, 60), 20)
+        left = max(min(room * 11 // 20, 60), 12)
         command = palette.cell(reply.command.shown, left)
         answer = "no reply" if reply.result == "unanswered" else reply.shown
         answer = palette.cell(answer, max(room - left - 2, 10), style if style == "red" else "dim")

@@ -33,10 +33,20 @@ _MARKS = {
 
 
 class Palette:
-    """Whether there is colour, and whether there is more than ASCII."""
+    """Whether there is colour, whether there is more than ASCII, and whether lines must fit ``width``.
 
-    def __init__(self, colour: bool = False, symbols: bool = True, width: int = PLAIN_WIDTH) -> None:
+    ``fit`` is for terminals, where a longer line would break; absent, it follows ``colour``.
+    """
+
+    def __init__(
+        self,
+        colour: bool = False,
+        symbols: bool = True,
+        width: int = PLAIN_WIDTH,
+        fit: bool | None = None,
+    ) -> None:
         self.colour = colour
+        self.fit = colour if fit is None else fit
         self.symbols = symbols
         self.width = width
 
@@ -48,7 +58,7 @@ class Palette:
         colour = terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
         symbols = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
         width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if terminal else PLAIN_WIDTH
-        return cls(bool(colour), symbols, max(width, 80))
+        return cls(bool(colour), symbols, max(width, 80), terminal)
 
     def paint(self, text: str, style: str) -> str:
         if not self.colour or not style or not text:

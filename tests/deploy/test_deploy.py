@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import COMMANDS
+from gateway.config.model import GlobalLimits
 from gateway.config.reading import examine
 from gateway.demo.certificates import make_authority
 from tests.conftest import need
@@ -21,8 +23,7 @@ EXAMPLES = sorted((DEPLOY / "examples").glob("*.toml"))
 def test_examples_pass_check(example: Path, tmp_path: Path):
     """With certificates in the places that they name."""
     (tmp_path / "tls").mkdir()
-    authority = make_authority(tmp_path / "made") if (tmp_path / "made").mkdir() is None else None
-    assert authority is not None
+    authority = make_authority(tmp_path / "made")
     pair = authority.issue("mail")
     shutil.copy(pair.certificate, tmp_path / "tls" / "mail.pem")
     shutil.copy(pair.key, tmp_path / "tls" / "mail.key")
@@ -60,6 +61,41 @@ def test_the_unit_leaves_memory_deny_write_execute_out():
     """pyOpenSSL's callbacks fail under it."""
     lines = (DEPLOY / "mailgate.service").read_text().splitlines()
     assert not any(line.startswith("MemoryDenyWriteExecute") for line in lines)
+
+
+def settings(name: str) -> list[str]:
+    """Return the values of one of the unit's settings, in order."""
+    text = (DEPLOY / "mailgate.service").read_text()
+    return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+
+
+def test_the_unit_waits_for_messages_in_flight():
+    assert float(settings("TimeoutStopSec")[0]) > GlobalLimits().drain
+
+
+def test_the_unit_calls_commands_that_there_are():
+    called = [line for name in ("ExecStart", "ExecReload") for line in settings(name)]
+    commands = re.findall(r"mailgate (\w+) -c /etc/mailgate/mailgate.toml", "\n".join(called))
+    assert commands == ["run", "check"] and set(commands) <= set(COMMANDS)
+    assert settings("Type") == ["notify"] and settings("RestartPreventExitStatus") == ["2"]
+
+
+def test_the_builder_gets_what_the_image_needs():
+    sent = {
+        line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    text = (DEPLOY / "Dockerfile").read_text()
+    copied = {
+        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()
+    }
+    assert sent == copied
+
+
+def test_the_readme_names_what_there_is():
+    text = (DEPLOY / "README.md").read_text()
+    for name in re.findall(r"^\| `([\w./-]+)` \|", text, re.MULTILINE):
+        assert (DEPLOY / name).exists(), name
+    assert {path.name for path in EXAMPLES} <= set(re.findall(r"examples/([\w.-]+)`", text))
 
 
 def test_the_image_installs_what_there_is():

@@ -50,10 +50,14 @@ def test_lines_of_commands_are_aligned() -> None:
     assert "no reply" in lines[2]
 
 
-def test_a_coloured_line_has_the_width_of_the_terminal() -> None:
-    for fact in EVERY_FACT:
-        for line in shown(fact, palette=COLOUR):
-            assert len(bare(line)) <= 100, line
+@pytest.mark.parametrize("width", [80, 99, 100, 140])
+@pytest.mark.parametrize("listener", ["imap", "a-long-listener-name"])
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_line_has_the_width_of_the_terminal(width: int, listener: str, colour: bool) -> None:
+    palette = Palette(colour, width=width, fit=True)
+    for fact in [*EVERY_FACT, answered("FETCH", "UID FETCH " * 9, "bad", "BAD " * 30)]:
+        for line in shown(fact, palette=palette, listener=listener):
+            assert len(bare(line)) <= width, line
 
 
 @pytest.mark.parametrize("fact", EVERY_FACT, ids=lambda fact: type(fact).__name__)

@@ -22,7 +22,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "EXPIRE": ("pass", "RFC 2449 6.7"),
     "UTF8": ("pass", "RFC 6856"),
     "LANG": ("pass", "RFC 6856"),
-    "IMPLEMENTATION": ("pass", "RFC 2449 6.10"),
+    "IMPLEMENTATION": ("strike", "it tells strangers the upstream's program and version (RFC 2449 6.9)"),
     "XCLIENT": ("strike", "only the gateway may speak it to the upstream"),
     "XTND": ("strike", "not parsed by the gateway"),
 }
@@ -49,10 +49,11 @@ def read(lines: Sequence[bytes]) -> dict[str, list[str]]:
     return keywords
 
 
-def advertise(keywords: dict[str, list[str]], rules: Rules, *, secure: bool, protected: bool) -> Offer:
+def advertise(keywords: dict[str, list[str]], rules: Rules, *, stls: bool, protected: bool) -> Offer:
     """Work out what a client may be told.
 
-    secure: the client's leg has TLS.  protected: it has, or a trusted load balancer has it.
+    stls: the client may begin TLS now: not twice, nor behind its login (RFC 2595 4).
+    protected: its leg has TLS, or a trusted load balancer's has it.
     """
     offer = Offer(keywords)
     hidden = rules.cleartext_login == "refuse" and not protected
@@ -77,14 +78,14 @@ def advertise(keywords: dict[str, list[str]], rules: Rules, *, secure: bool, pro
             offer.lines.append(text)
         elif action == "strike":
             offer.struck.append((text, reason))
-    if rules.client_tls == "starttls" and not secure:
-        offer.lines.append("STLS")
-    offer.lines.append("PIPELINING")
+    own = ["STLS", "PIPELINING"] if stls else ["PIPELINING"]
+    offer.lines += [line for line in own if line not in rules.strike_extensions]
     return offer
 
 
 def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[Row]:
     """Say of each offered line what becomes of it: (line, "pass|strike|own|change", reason)."""
     keywords = read([line.encode() for line in offered])
-    offer = advertise(keywords, rules, secure=secure, protected=secure)
+    stls = rules.client_tls == "starttls" and not secure
+    offer = advertise(keywords, rules, stls=stls, protected=secure)
     return explain_lines(keywords, offer.lines, offer.struck, TABLE, UNKNOWN)

@@ -4,8 +4,10 @@ The upstream answers in command order, so the exchange says what a line means: a
 head of a multi-line reply, or a challenge.  Multi-line replies stream through; the messages
 among them are measured on the way, or held for a verdict.
 
-Nothing may be deleted that was not delivered: while a message is held the client is not read,
-so that a DELE or QUIT pipelined behind its RETR waits for it.
+Nothing may be deleted that was not delivered.  Behind a RETR or TOP that is to be held the client
+is not read until the message has gone out, so that a pipelined DELE waits for it; a message that
+could not be delivered can't be deleted; and QUIT, which makes deletions true (RFC 1939 6), goes
+upstream only when everything before it was answered.
 """
 
 from __future__ import annotations
@@ -67,6 +69,11 @@ WORDS: dict[Trouble, str] = {
 Handler = Callable[[Entry[Any], bytes], None]
 
 
+def _number(argument: bytes) -> bytes:
+    """Return a message-number in one form (RFC 1939 3)."""
+    return (argument.split() or [b""])[0].lstrip(b"0")
+
+
 class Pop3Engine(Engine):
     """POP3."""
 
@@ -99,6 +106,10 @@ class Pop3Engine(Engine):
         self._listing: list[bytes] = []
         self._body: Entry[Handler] | None = None
         self._body_line = b""
+        self._body_number = b""
+        self._body_newlines: DotDecoder | None = None  # tells of bare newlines in the held message
+        self._undelivered: set[bytes] = set()  # numbers of messages that RETR could not give
+        self._stale_user = False  # the upstream holds a USER that was said before TLS
         self._unknown = 0
         self._errors = 0
         self._skipping = False
@@ -179,18 +190,20 @@ class Pop3Engine(Engine):
         if side is UPSTREAM:
             self._ask_capabilities()
             return
-        # RFC 2595 4: nothing of the plaintext phase counts.
+        # RFC 2595 4: nothing of the plaintext phase counts.  The upstream may hold a USER of it.
+        self._stale_user = self._stale_user or bool(self._user)
         self._user = b""
         self._forget_login("aborted")
         if self._offered is not None:
             self._offer = self._advertise(self._offered)
 
     def _advertise(self, keywords: dict[str, list[str]]) -> Offer:
-        secure, protected = self.secure[CLIENT], self._protected
+        protected = self._protected
+        stls = self.rules.client_tls == "starttls" and not self.secure[CLIENT] and not self._authenticated
         key = tuple((name, *arguments) for name, arguments in keywords.items())
         offer = self.rules.remembered(
-            (key, secure, protected),
-            lambda: advertise(keywords, self.rules, secure=secure, protected=protected),
+            (key, stls, protected),
+            lambda: advertise(keywords, self.rules, stls=stls, protected=protected),
         )
         for name, reason in offer.struck:
             if name not in self._told:
@@ -212,8 +225,6 @@ class Pop3Engine(Engine):
                 self._hear_reply()
             if not self.ended and self._decoder is None:
                 self._turn()
-                if self._stopping and not self.ended:
-                    self._stop_when_quiet()
         elif self._login_turn:
             self._auth_answer()
         else:
@@ -230,7 +241,7 @@ class Pop3Engine(Engine):
             return
         shut = self._deciding or self._sending or self.held[UPSTREAM]
         if waiting and not shut:
-            shut = self._sync or self._one_at_a_time or waiting >= MAX_IN_FLIGHT
+            shut = self._sync or self._one_at_a_time or self._stopping or waiting >= MAX_IN_FLIGHT
         self.reading[CLIENT] = not shut
         if self._deciding:
             self.phase = "verdict"
@@ -257,7 +268,8 @@ class Pop3Engine(Engine):
             return
         if not self._exchange:
             if line.startswith(b"-ERR"):  # servers say so before they hang up
-                self._send(CLIENT, line)
+                if not self.handshaking[CLIENT]:
+                    self._send(CLIENT, line)
                 self._said_goodbye = True
                 self._finish(CloseReason.UPSTREAM_EOF, shown(line))
             else:
@@ -282,6 +294,8 @@ class Pop3Engine(Engine):
             entry.kind(entry, entry.own or b"")
         if not self._exchange:
             self._sync = False
+        if self._stopping and not self.ended:
+            self._stop_when_quiet()
 
     def _hear_command(self) -> None:
         heard = self.heard[CLIENT]
@@ -331,11 +345,19 @@ class Pop3Engine(Engine):
         handler: Handler = self._pass
         if verb in ("RETR", "TOP"):
             handler = partial(self._r_message, verb, rest)
+            self._sync = self._sync or Stage[verb] in self.rules.hold
         elif verb == "CAPA":
             handler = self._r_capa
         elif is_multiline(verb, rest):
             handler = self._r_lines
         self._relay(command, line, handler)
+
+    def _c_dele(self, rest: bytes) -> None:
+        if _number(rest) not in self._undelivered:
+            self._plain(rest, "DELE")
+            return
+        command = self._command("DELE", f"DELE {shown(rest)}")
+        self._error(command, "[SYS/TEMP] The message could not be delivered, so it is kept", "undelivered")
 
     def _answer(self, command: CommandSeen, text: str, reason: str = "") -> None:
         """Answer a command ourselves, in its turn."""
@@ -372,7 +394,12 @@ class Pop3Engine(Engine):
             self._error(command, "Control character in command")
             return
         self._unknown += 1
-        if self._unknown > self.rules.max_unknown_commands or len(text) > COMMAND_LIMIT:
+        # What is no verb is not relayed: an upstream may ignore it, or take it for another one.
+        if (
+            self._unknown > self.rules.max_unknown_commands
+            or len(text) > COMMAND_LIMIT
+            or not text.partition(b" ")[0].isalnum()
+        ):
             self._fault(CLIENT, FaultKind.BAD_COMMAND, text[:20])
             self._error(command, "Unknown command", "unknown_command")
         else:
@@ -392,7 +419,11 @@ class Pop3Engine(Engine):
     def _c_quit(self, rest: bytes) -> None:
         command = self._command("QUIT", "QUIT")
         self._sync = True
-        self._relay(command, b"QUIT", self._r_quit)
+        self._exchange.expect(Entry(self._quit_turn, command, b""))
+        self._turn()
+
+    def _quit_turn(self, entry: Entry[Handler], _line: bytes) -> None:
+        self._relay(entry.command, b"QUIT", self._r_quit)
 
     def _r_quit(self, entry: Entry[Handler], line: bytes) -> None:
         self._pass(entry, line)
@@ -431,9 +462,10 @@ class Pop3Engine(Engine):
 
     def _c_user(self, rest: bytes) -> None:
         command = self._command("USER", f"USER {shown(rest)}")
-        self._user = rest
         if self._refuses_login(command, sasl.SaslReader("USER")):
             return
+        self._user = rest
+        self._stale_user = False
         self._relay(command, b"USER " + rest, self._pass)
 
     def _c_pass(self, rest: bytes) -> None:
@@ -441,6 +473,11 @@ class Pop3Engine(Engine):
         reader = sasl.SaslReader("USER")
         reader.user, reader.sent = shown(self._user, 512), True
         if self._refuses_login(command, reader):
+            return
+        if self._stale_user:
+            # It may be an attacker's, said before TLS.
+            self._fault(CLIENT, FaultKind.BAD_SEQUENCE, "PASS behind a USER from before TLS")
+            self._refuse_login(command, reader, "USER first", "bad_sequence")
             return
         self._sync = True
         self._login = reader
@@ -482,12 +519,13 @@ class Pop3Engine(Engine):
             return
         name = sasl.mechanism_name(words[0])
         initial = words[1].strip() if len(words) > 1 else b""
-        text = f"AUTH {name or shown(words[0], 20)}"
+        text = f"AUTH {name if name in sasl.KNOWN or self._lists(name) else MASK}"
         command = self._command("AUTH", f"{text} {MASK}" if initial else text)
         if name is None:
             self._error(command, "Unknown mechanism")
             return
-        reader = sasl.SaslReader(name)
+        # What nobody knows as a mechanism may be a password: it is not told.
+        reader = sasl.SaslReader(name if name in sasl.KNOWN or self._lists(name) else "other")
         if initial:
             reader.client(initial)
         if len(self.heard[CLIENT]):
@@ -509,6 +547,11 @@ class Pop3Engine(Engine):
         line = b"AUTH " + name.encode() + (b" " + initial if initial else b"")
         self._relay(command, line, self._r_auth)
 
+    def _lists(self, name: str | None) -> bool:
+        """Tell whether the upstream lists a mechanism."""
+        offered = self._offered.get("SASL", []) if self._offered else []
+        return name is not None and name in (one.upper() for one in offered)
+
     def _auth_answer(self) -> None:
         login, command = self._login, self._login_command
         assert login is not None and command is not None
@@ -525,6 +568,10 @@ class Pop3Engine(Engine):
             self._fail(Trouble.PROTOCOL)
             return
         answer = line.rstrip(b"\r\n")
+        if len(answer.translate(None, _CONTROLS)) != len(answer):
+            self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, "answer to a challenge")
+            self._fail(Trouble.PROTOCOL)
+            return
         cancelled = answer == b"*"
         if not cancelled:
             login.client(answer)
@@ -608,6 +655,7 @@ class Pop3Engine(Engine):
             nonlocal size
             size += len(content)
             if size > LISTING_LIMIT:
+                self._decoder = self._decoder or DotDecoder()  # the client is within the listing
                 self._broken(FaultKind.REPLY_TOO_LONG, "capabilities")
                 return
             self._listing.append(content)
@@ -636,7 +684,7 @@ class Pop3Engine(Engine):
         names = [one.decode("ascii", "replace").strip() for one in lines]
         hidden = self.rules.cleartext_login == "refuse" and not self._protected
         passed = (
-            [] if hidden else advertise({"SASL": names}, self.rules, secure=True, protected=True).mechanisms
+            [] if hidden else advertise({"SASL": names}, self.rules, stls=False, protected=True).mechanisms
         )
         self._send(CLIENT, "".join(f"{one}\r\n" for one in passed).encode() + b".\r\n")
 
@@ -646,7 +694,7 @@ class Pop3Engine(Engine):
         if not line.startswith(b"+OK"):
             self._pass(entry, line)
             return
-        stage = Stage.RETR if verb == "RETR" else Stage.TOP
+        stage = Stage[verb]
         held = stage in self.rules.hold
         octets = _OCTETS.match(line)
         number = shown(rest.split(b" ")[0], 20)
@@ -660,8 +708,10 @@ class Pop3Engine(Engine):
         )
         if held:
             self._body, self._body_line = entry, line
+            self._body_number = _number(rest)
             self._begin_body(start)
             self._begin_lines(self._take_held)
+            self._body_newlines = self._decoder = DotDecoder()
         else:
             self._pass(entry, line)
             self._begin_body(start)
@@ -681,16 +731,25 @@ class Pop3Engine(Engine):
 
     def _decided(self, source: Side, outcome: Outcome) -> None:
         entry, line = self._body, self._body_line
-        assert entry is not None and entry.command is not None
+        watched, self._body_newlines = self._body_newlines, None
+        assert entry is not None and entry.command is not None and watched is not None
         self._deciding = False
         self._body = None
-        if outcome.action is Action.DEFER:
-            reply = f"-ERR [SYS/TEMP] {shown(outcome.reason, 200)}\r\n".encode()
+        passed = outcome.action in (Action.PASS, Action.MODIFY)
+        if outcome.action is Action.DEFER or not (passed or outcome.notice):
+            self._undelivered.add(self._body_number)
+            code = "[SYS/TEMP]" if outcome.action is Action.DEFER else "[SYS/PERM]"
+            reason = shown(outcome.reason, 200) or "The message can't be delivered"
+            reply = f"-ERR {code} {reason}\r\n".encode()
             self._send(CLIENT, reply)
             self._reply(entry.command, "refused", reply)
             self._turn()
             return
-        if outcome.action is not Action.PASS:
+        self._undelivered.discard(self._body_number)
+        if outcome.action is Action.MODIFY and (watched.bare_cr or watched.bare_lf or watched.nul):
+            # Mending the newlines will change the size: better no count than a wrong one.
+            line = _OCTETS.sub(b"+OK message follows", line, count=1)
+        elif outcome.action is not Action.PASS:
             size = outcome.size + (0 if outcome.ends_with_newline else 2)
             line = _OCTETS.sub(b"+OK %d octets" % size, line, count=1)
         self._send(CLIENT, line)
@@ -719,10 +778,13 @@ class Pop3Engine(Engine):
 
     def _fail(self, trouble: Trouble) -> None:
         reason = REASONS.get(trouble, CloseReason.INTERNAL)
-        if self._decoder is not None and self._greeted:
+        within = self._decoder is not None and self._greeted
+        if within:
+            self._fault(UPSTREAM, FaultKind.TRUNCATED_BODY, str(trouble))
+        if within and self._body is None:
             # A line of ours would be read as part of the listing or message; a closed
             # connection without the final dot can't be taken for a whole one.
-            self._fault(UPSTREAM, FaultKind.TRUNCATED_BODY, str(trouble))
+            pass
         elif not self.handshaking[CLIENT] and not self._said_goodbye and not self._sending:
             self._send(CLIENT, f"-ERR {WORDS.get(trouble, '[SYS/TEMP] Try again later')}\r\n".encode())
         self._finish(reason, str(trouble))
@@ -759,7 +821,7 @@ class Pop3Engine(Engine):
         b"UIDL": partial(_plain, verb="UIDL"),
         b"RETR": partial(_plain, verb="RETR"),
         b"TOP": partial(_plain, verb="TOP"),
-        b"DELE": partial(_plain, verb="DELE"),
+        b"DELE": _c_dele,
         b"NOOP": partial(_plain, verb="NOOP"),
         b"RSET": partial(_plain, verb="RSET"),
         b"LAST": partial(_plain, verb="LAST"),
