@@ -28,26 +28,11 @@ LOGIN_VERBS = frozenset({"AUTH", "AUTHENTICATE", "LOGIN", "PASS", "APOP"})
 #: say.  A closed set, and the private verbs that begin with X: any other word alone on a line
 #: may be a password that a client went on to send.
 _FOREIGN = frozenset(
-    [
-        "GET",
-        "POST",
-        "HEAD",
-        "PUT",
-        "OPTIONS",
-        "CONNECT",
-        "HOST",
-        "HELLO",
-        "HI",
-        "DEBUG",
-        "WIZ",
-        "ONEX",
-        "VERB",
-        "QUEU",
-        "SHOWQ",
-        "TICK",
-        "TEST",
-    ]
-)
+    {
+        "GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "HOST", "HELLO", "HI", "DEBUG", "WIZ", "ONEX",
+        "VERB", "QUEU", "SHOWQ", "TICK", "TEST",
+    }
+)  # fmt: skip
 _PRIVATE = re.compile(r"X[A-Z0-9-]{1,14}\Z")
 _STATUS = re.compile(r"\d{3}(?:[ -]\d\.\d{1,3}\.\d{1,3})?|\+OK|-ERR|OK|NO|BAD")
 
