@@ -15,9 +15,11 @@ V1_LIMIT = 107
 #: Octets of addresses and TLVs of a version 2 header that are taken at most.
 V2_LIMIT = 4096
 
-_TLV_ALPN, _TLV_AUTHORITY, _TLV_CRC32C, _TLV_SSL = 0x01, 0x02, 0x03, 0x20
+_TLV_ALPN, _TLV_AUTHORITY, _TLV_CRC32C, _TLV_UNIQUE_ID, _TLV_SSL = 0x01, 0x02, 0x03, 0x05, 0x20
 _SSL_VERSION, _SSL_CN, _SSL_CIPHER = 0x21, 0x22, 0x23
-_CLIENT_SSL = 0x01
+_CLIENT_SSL, _CERT_CONNECTION, _CERT_SESSION = 0x01, 0x02, 0x04
+#: Octets of addresses by family (2.2): unspecified, IPv4, IPv6, UNIX.
+_ADDRESSES = {0: 0, 1: 12, 2: 36, 3: 216}
 
 
 class ProxyHeaderError(Exception):
@@ -28,7 +30,12 @@ class ProxyHeaderError(Exception):
 class ProxyHeader:
     """What a PROXY header says.
 
-    local: the connection is the load balancer's own (a health check): keep the real addresses.
+    local: the connection is the load balancer's own (a health check), or of a family without
+        addresses that could be used: keep the real ones.
+    tls: the client speaks TLS to the load balancer; ``tls_version`` as it names it, "TLSv1.3".
+    verified: the client showed a certificate that was found good; ``common_name`` is its
+        subject's, and says nothing where this is false.
+    unique_id: the load balancer's name for the connection, hexadecimal; "" if it gave none.
     """
 
     local: bool = False
@@ -42,6 +49,8 @@ class ProxyHeader:
     authority: str = ""
     alpn: str = ""
     common_name: str = ""
+    verified: bool = False
+    unique_id: str = ""
 
 
 class ProxyHeaderParser:
@@ -89,12 +98,16 @@ class ProxyHeaderParser:
         body = self._data[16 : 16 + length]
         self.rest = self._data[16 + length :]
         command = version_command & 0x0F
-        if command not in (0, 1):
+        if command == 0:  # 2.2: the rest of a LOCAL header is to be thrown away
+            return ProxyHeader(local=True)
+        if command != 1:
             raise ProxyHeaderError("unknown command")
-        size = {1: 12, 2: 36, 3: 216}.get(family >> 4, 0)
+        size = _ADDRESSES.get(family >> 4)
+        if size is None:
+            raise ProxyHeaderError("unknown family")
         if len(body) < size:
             raise ProxyHeaderError("addresses cut short")
-        header = ProxyHeader(local=command == 0 or family >> 4 not in (1, 2))
+        header = ProxyHeader(local=family >> 4 not in (1, 2))
         if not header.local:
             width = 4 if family >> 4 == 1 else 16
             header.source_address = str(ipaddress.ip_address(body[:width]))
@@ -111,8 +124,12 @@ class ProxyHeaderParser:
                 header.authority = _text(value)
             elif kind == _TLV_CRC32C:
                 self._check(value, offset + at)
+            elif kind == _TLV_UNIQUE_ID:
+                header.unique_id = value[:128].hex()
             elif kind == _TLV_SSL and len(value) >= 5:
                 header.tls = bool(value[0] & _CLIENT_SSL)
+                shown = value[0] & (_CERT_CONNECTION | _CERT_SESSION)
+                header.verified = bool(shown) and value[1:5] == b"\0\0\0\0"
                 for inner, text, _ in _tlvs(value[5:]):
                     if inner == _SSL_VERSION:
                         header.tls_version = _text(text)
@@ -157,6 +174,8 @@ def _address(word: bytes, family: int) -> str:
         address = ipaddress.ip_address(word.decode("ascii"))
     except ValueError:
         raise ProxyHeaderError("not an address") from None
+    if b"%" in word:  # a zone of the load balancer's means nothing here
+        raise ProxyHeaderError("not an address")
     if address.version != family:
         raise ProxyHeaderError("an address of the other family")
     return str(address)
@@ -191,7 +210,7 @@ def crc32c(data: bytes) -> int:
 def build_v1(source: str, source_port: int, destination: str, destination_port: int) -> bytes:
     """Write a version 1 header.  Addresses of two families, or none, become UNKNOWN."""
     try:
-        ends = [ipaddress.ip_address(source), ipaddress.ip_address(destination)]
+        ends = [_parse(source), _parse(destination)]
     except ValueError:
         return b"PROXY UNKNOWN\r\n"
     if ends[0].version != ends[1].version:
@@ -213,7 +232,11 @@ def build_v2(
     alpn: str = "",
     common_name: str = "",
 ) -> bytes:
-    """Write a version 2 header, with what is known of the client's TLS."""
+    """Write a version 2 header, with what is known of the client's TLS.
+
+    common_name: of the client's certificate, if it was verified.  Addresses of two families
+    become IPv6; none that can be read becomes LOCAL.
+    """
     fields = b""
     if alpn:
         fields += _field(_TLV_ALPN, alpn.encode())
@@ -226,10 +249,10 @@ def build_v2(
             if text
         )
         # The last four octets: 0 says that the client's certificate was verified (2.2.5).
-        verified = 0 if common_name else 1
-        fields += _field(_TLV_SSL, struct.pack("!BI", _CLIENT_SSL, verified) + inner)
+        bits = _CLIENT_SSL | _CERT_CONNECTION | _CERT_SESSION if common_name else _CLIENT_SSL
+        fields += _field(_TLV_SSL, struct.pack("!BI", bits, 0 if common_name else 1) + inner)
     try:
-        ends = [ipaddress.ip_address(source), ipaddress.ip_address(destination)]
+        ends = [_parse(source), _parse(destination)]
     except ValueError:
         ends = []
     if not ends:
@@ -244,6 +267,11 @@ def build_v2(
 
 def _field(kind: int, value: bytes) -> bytes:
     return struct.pack("!BH", kind, len(value)) + value
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address, its zone left out.  Raises ValueError."""
+    return ipaddress.ip_address(address.partition("%")[0])
 
 
 def _as_v6(end: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv6Address:

@@ -1,17 +1,15 @@
-"""POP3 by the tables and against THREATS."""
+"""POP3 by the tables: logins, listings, capabilities, TLS, and what ends a session."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.core.rules import Rules
-from gateway.core.steps import Stage
 from gateway.protocols.pop3 import Pop3Engine
 from tests.support.play import play
 
 RULES = Rules(hostname="gate.example", client_tls="starttls")
 REFUSE = Rules(hostname="gate.example", client_tls="starttls", cleartext_login="refuse")
-HELD = Rules(hostname="gate.example", hold=frozenset({Stage.RETR}))
 
 GREETED = """
 U>  +OK ready <1896.697170952@mx.example>
@@ -25,124 +23,6 @@ U>  STLS
 U>  .
 >C  +OK ready <1896.697170952@mx.example>
 """
-
-
-def test_delete_waits_for_the_message_before_it():
-    """A client that pipelines RETR and DELE must not lose the mail we still hold."""
-    play(
-        Pop3Engine,
-        GREETED
-        + """
-C>  RETR 1
-C>  DELE 1
->U  RETR 1
->U  DELE 1
-""",
-        RULES,
-    )
-    play(
-        Pop3Engine,
-        GREETED
-        + """
-C>  RETR 1
->U  RETR 1
-U>  +OK 15 octets
-U>  Subject: hello
-U>  .
-!   BodyStart(upstream, retr, held)
-!   body Subject: hello|
-!   BodyEnd(upstream)
-C>  DELE 1
-?   pass
->C  +OK 15 octets
-!   SendBody(client, dots)
-?   sent
->U  DELE 1
-""",
-        HELD,
-        cuttings=("line by line", "byte by byte"),
-    )
-
-
-def test_a_rewritten_message_has_its_true_count():
-    play(
-        Pop3Engine,
-        GREETED
-        + """
-C>  RETR 1
->U  RETR 1
-U>  +OK 15 octets follow
-U>  Subject: hello
-U>  .
-!   BodyStart(upstream, retr, held)
-!   body Subject: hello|
-!   BodyEnd(upstream)
-?   modify 99
->C  +OK 99 octets follow
-!   SendBody(client, dots)
-""",
-        HELD,
-    )
-
-
-@pytest.mark.parametrize(("verdict", "reply"), [("defer Scanner down", "-ERR [SYS/TEMP] Scanner down")])
-def test_a_plugin_that_fails_is_a_temporary_failure(verdict, reply):
-    play(
-        Pop3Engine,
-        GREETED
-        + f"""
-C>  RETR 1
->U  RETR 1
-U>  +OK
-U>  x
-U>  .
-!   BodyStart(upstream, retr, held)
-!   body x|
-!   BodyEnd(upstream)
-?   {verdict}
->C  {reply}
-""",
-        HELD,
-    )
-
-
-def test_messages_stream_with_their_stuffing_kept():
-    """What is told the client is octet for octet what the upstream sent; what is measured is unstuffed."""
-    play(
-        Pop3Engine,
-        GREETED
-        + """
-C>  RETR 1
->U  RETR 1
-U>| +OK 10 octets\\r\\nx\\r\\n..\\r\\n-ERR\\r\\n.\\r\\n
->C  +OK 10 octets
-!   BodyStart(upstream, retr, passing)
-!   body x|.|-ERR|
->C| x\\r\\n..\\r\\n-ERR\\r\\n.\\r\\n
-!   BodyEnd(upstream)
-""",
-        RULES,
-        cuttings=("glued",),
-    )
-
-
-def test_top_is_a_part():
-    play(
-        Pop3Engine,
-        GREETED
-        + """
-C>  TOP 1 0
->U  TOP 1 0
-U>| +OK\\r\\nx\\r\\n.\\r\\n
->C  +OK
-!   BodyStart(upstream, top, passing, partial)
-!   body x|
->C| x\\r\\n.\\r\\n
-!   BodyEnd(upstream)
-""",
-        RULES,
-        cuttings=("glued",),
-    )
 
 
 def test_listings_with_and_without_argument():
@@ -321,9 +201,17 @@ C>  STLS
 !   StartTls(client)
 ?   tls client
 C>  PASS x
+!   Fault(client, bad_sequence)
+>C  -ERR USER first
+!   LoginSeen(USER, , policy)
+C>  USER alice
+>U  USER alice
+U>  +OK
+>C  +OK
+C>  PASS x
 >U  PASS x
 U>  -ERR no
-!   LoginSeen(USER, , failed)
+!   LoginSeen(USER, alice, failed)
 >C  -ERR no
 C>  STLS
 >C  -ERR TLS is already active
@@ -412,29 +300,6 @@ def test_quit_is_relayed_then_the_session_ends():
     play(Pop3Engine, GREETED + "\nC>  QUIT\n>U  QUIT\nU>  +OK bye\n>C  +OK bye\n!   Close(quit)\n", RULES)
 
 
-def test_the_upstream_dies_within_a_message():
-    """A broken body is never presented as whole: no final dot, no words of ours among it."""
-    play(
-        Pop3Engine,
-        GREETED
-        + """
-C>  RETR 1
->U  RETR 1
-U>| +OK\\r\\nhalf
->C  +OK
-!   BodyStart(upstream, retr, passing)
-!   body half
->C| half
-?   closed upstream
-!   Fault(upstream, truncated_body)
-!   BodyAbort(upstream)
-!   Close(upstream_eof)
-""",
-        RULES,
-        cuttings=("glued",),
-    )
-
-
 @pytest.mark.parametrize("reply", ["hello", "* OK", "250 ok"])
 def test_replies_that_break_the_protocol(reply):
     play(
@@ -464,4 +329,188 @@ def test_controls_and_unknown_commands():
         "C>  XYZ 2\n!   Fault(client, bad_command)\n>C  -ERR Unknown command\n",
         rules,
         cuttings=("line by line", "byte by byte"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "many"),
+    [
+        ("LIST", True),
+        ("LIST 1", False),
+        ("LIST ", True),
+        ("UIDL", True),
+        ("UIDL 1", False),
+        ("LANG", True),
+        ("LANG *", False),
+        ("STAT", False),
+        ("DELE 1", False),
+        ("NOOP", False),
+        ("RSET", False),
+        ("LAST", False),
+        ("UTF8", False),
+        ("UTF8 USER", False),
+    ],
+)
+def test_which_replies_are_listings(command, many):
+    """By command, argument and outcome: a refusal is one line always."""
+    listing = "U>  +one\nU>  .\n" if many else ""
+    told = ">C  +one\n>C  .\n" if many else ""
+    play(
+        Pop3Engine,
+        GREETED + f"\nC>  {command}\n>U  {command}\nU>  +OK\n{listing}>C  +OK\n{told}"
+        f"C>  {command}\n>U  {command}\nU>  -ERR no\n>C  -ERR no\nC>  NOOP\n>U  NOOP\nU>  +OK\n>C  +OK\n",
+        RULES,
+    )
+
+
+def test_own_replies_wait_their_turn():
+    """Any number of commands in one packet are answered in order, whoever answers."""
+    play(
+        Pop3Engine,
+        GREETED
+        + """
+C>  STAT
+C>  XCLIENT ADDR=1.2.3.4
+C>  UIDL
+C>  XTND XMIT
+C>  NOOP
+>U  STAT
+>U  UIDL
+>U  NOOP
+U>  +OK 1 10
+>C  +OK 1 10
+>C  -ERR Unknown command
+U>  +OK
+U>  1 a
+U>  .
+>C  +OK
+>C  1 a
+>C  .
+>C  -ERR Unknown command
+U>  +OK
+>C  +OK
+""",
+        RULES,
+    )
+
+
+@pytest.mark.parametrize("client_tls", ["starttls", "implicit"])
+def test_capabilities_where_logins_in_clear_are_refused(client_tls):
+    """USER and SASL are not offered before TLS, and are behind it."""
+    rules = Rules(hostname="gate.example", client_tls=client_tls, cleartext_login="refuse")
+    asked = """
+C>  CAPA
+>U  CAPA
+U>  +OK
+U>  USER
+U>  SASL PLAIN LOGIN DIGEST-MD5
+U>  RESP-CODES
+U>  AUTH-RESP-CODE
+U>  LOGIN-DELAY 60 USER
+U>  EXPIRE NEVER
+U>  UTF8 USER
+U>  LANG
+U>  TOP
+U>  IMPLEMENTATION Secret-Server-1.2.3
+U>  .
+>C  +OK
+{first}>C  RESP-CODES
+>C  AUTH-RESP-CODE
+>C  LOGIN-DELAY 60 USER
+>C  EXPIRE NEVER
+>C  UTF8 USER
+>C  LANG
+>C  TOP
+{last}>C  PIPELINING
+>C  .
+"""
+    logins = ">C  USER\n>C  SASL PLAIN LOGIN\n"
+    if client_tls == "implicit":
+        play(Pop3Engine, GREETED + asked.format(first=logins, last=""), rules)
+        return
+    begin = "\nC>  STLS\n>C  +OK Begin TLS negotiation\n!   StartTls(client)\n?   tls client\n"
+    play(
+        Pop3Engine,
+        GREETED + asked.format(first="", last=">C  STLS\n") + begin + asked.format(first=logins, last=""),
+        rules,
+    )
+
+
+def test_what_was_struck_is_told_once():
+    play(
+        Pop3Engine,
+        """
+U>  +OK ready
+>U  CAPA
+U>  +OK
+U>  X-SECRET
+U>  .
+!   ExtensionStruck(X-SECRET)
+>C  +OK ready
+C>  CAPA
+>U  CAPA
+U>  +OK
+U>  X-SECRET
+U>  UIDL
+U>  .
+>C  +OK
+>C  UIDL
+>C  STLS
+>C  PIPELINING
+>C  .
+""",
+        RULES,
+    )
+
+
+def test_the_configuration_passes_and_strikes():
+    rules = Rules(
+        hostname="gate.example",
+        pass_extensions=frozenset({"X-SECRET"}),
+        strike_extensions=frozenset({"UIDL", "PIPELINING"}),
+    )
+    play(
+        Pop3Engine,
+        GREETED + "\nC>  CAPA\n>U  CAPA\nU>  +OK\nU>  X-SECRET 1\nU>  UIDL\nU>  PIPELINING\nU>  .\n"
+        ">C  +OK\n>C  X-SECRET 1\n>C  .\n",
+        rules,
+    )
+
+
+def test_a_server_without_capa():
+    """The client's CAPA is refused by the upstream's own words."""
+    play(
+        Pop3Engine,
+        """
+U>  +OK ready
+>U  CAPA
+U>  -ERR what
+>C  +OK ready
+C>  CAPA
+>U  CAPA
+U>  -ERR what
+>C  -ERR what
+C>  AUTH CRAM-MD5
+>U  AUTH CRAM-MD5
+""",
+        RULES,
+    )
+
+
+def test_states_are_the_upstreams_to_keep():
+    """What the state forbids is relayed, and the upstream's refusal with it (RFC 1939 4, 5)."""
+    play(
+        Pop3Engine,
+        GREETED + "\nC>  STAT\n>U  STAT\nU>  -ERR not logged in\n>C  -ERR not logged in\n"
+        "C>  APOP a 0123\n>U  APOP a 0123\nU>  +OK\n>C  +OK\n"
+        "C>  USER a\n>U  USER a\nU>  -ERR logged in\n>C  -ERR logged in\n",
+        RULES,
+    )
+
+
+def test_verbs_in_any_case_and_bare_newlines_of_the_upstream():
+    play(
+        Pop3Engine,
+        GREETED + "\nC>  rEtR 1\n>U  RETR 1\nU>| -ERR no\\n\n>C  -ERR no\n",
+        RULES,
     )

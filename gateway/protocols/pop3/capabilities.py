@@ -10,12 +10,12 @@ from ...core.mechanisms import filter_mechanisms
 from ...core.rules import Rules
 
 TABLE: dict[str, tuple[str, str]] = {
-    "USER": ("own", "hidden where logins in clear are refused (RFC 2449 6.3)"),
+    "USER": ("own", "hidden where logins in clear are refused (RFC 2449 6.2)"),
     "SASL": ("own", "the upstream's mechanisms less those that can't pass or are forbidden (RFC 5034)"),
     "STLS": ("own", "TLS ends at the gateway on each side (RFC 2595)"),
     "PIPELINING": ("own", "the gateway takes commands in any grouping and keeps the order (RFC 2449 6.6)"),
-    "TOP": ("pass", "RFC 2449 6.2"),
-    "UIDL": ("pass", "RFC 2449 6.9"),
+    "TOP": ("pass", "RFC 2449 6.1"),
+    "UIDL": ("pass", "RFC 2449 6.8"),
     "RESP-CODES": ("pass", "RFC 2449 6.4; the gateway's own replies carry codes"),
     "AUTH-RESP-CODE": ("pass", "RFC 3206"),
     "LOGIN-DELAY": ("pass", "RFC 2449 6.5"),

@@ -357,7 +357,8 @@ class Pop3Engine(Engine):
             self._plain(rest, "DELE")
             return
         command = self._command("DELE", f"DELE {shown(rest)}")
-        self._error(command, "[SYS/TEMP] The message could not be delivered, so it is kept", "undelivered")
+        # No error of the client's: it can't have known.
+        self._answer(command, "-ERR [SYS/TEMP] The message was not delivered, so it is kept", "undelivered")
 
     def _answer(self, command: CommandSeen, text: str, reason: str = "") -> None:
         """Answer a command ourselves, in its turn."""
@@ -636,8 +637,8 @@ class Pop3Engine(Engine):
             self._decoder = self._take = None
         take(wire, content, decoder.finished)
 
-    def _begin_lines(self, take: Callable[[bytes, bytes, bool], None]) -> None:
-        self._decoder = DotDecoder(watch_newlines=False)
+    def _begin_lines(self, take: Callable[[bytes, bytes, bool], None], watch_newlines: bool = False) -> None:
+        self._decoder = DotDecoder(watch_newlines)
         self._take = take
 
     def _r_lines(self, entry: Entry[Handler], line: bytes) -> None:
@@ -710,8 +711,8 @@ class Pop3Engine(Engine):
             self._body, self._body_line = entry, line
             self._body_number = _number(rest)
             self._begin_body(start)
-            self._begin_lines(self._take_held)
-            self._body_newlines = self._decoder = DotDecoder()
+            self._begin_lines(self._take_held, watch_newlines=True)
+            self._body_newlines = self._decoder
         else:
             self._pass(entry, line)
             self._begin_body(start)
