@@ -17,7 +17,8 @@ _END = b"\r\n.\r\n"
 _DOT_LINE = re.compile(rb"\r\n\.")
 #: So many dots are looked at one by one; prose has more, and is left to the expression.
 _FEW_DOTS = 64
-#: Two bytes of context in front of a chunk suffice to see that a newline at its start is bare.
+#: How much of what went before is looked at with a chunk, so that no cutting hides a look-alike.
+CONTEXT = 256
 _LOOKALIKE = re.compile(rb"[\r\n]\0*\.\0*[\r\n]")
 _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
 _NULS_AT_LINE_START = re.compile(rb"(?<=\n)\0+")
@@ -154,7 +155,7 @@ class DotDecoder:
             context = self._context + raw
             if b"." in context and _LOOKALIKE.search(context):
                 self.lookalike = True
-        self._context = raw[-16:]
+        self._context = (self._context + raw)[-CONTEXT:] if len(raw) < CONTEXT else raw[-CONTEXT:]
 
 
 def stuff(data: bytes) -> bytes:

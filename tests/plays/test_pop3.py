@@ -357,8 +357,9 @@ def test_which_replies_are_listings(command, many):
     told = ">C  +one\n>C  .\n" if many else ""
     play(
         Pop3Engine,
-        GREETED + f"\nC>  {command}\n>U  {command}\nU>  +OK\n{listing}>C  +OK\n{told}"
-        f"C>  {command}\n>U  {command}\nU>  -ERR no\n>C  -ERR no\nC>  NOOP\n>U  NOOP\nU>  +OK\n>C  +OK\n",
+        GREETED + f"\nC>  {command}\n>U  {command.strip()}\nU>  +OK\n{listing}>C  +OK\n{told}"
+        f"C>  {command}\n>U  {command.strip()}\nU>  -ERR no\n>C  -ERR no\n"
+        "C>  NOOP\n>U  NOOP\nU>  +OK\n>C  +OK\n",
         RULES,
     )
 
