@@ -17,9 +17,8 @@ _END = b"\r\n.\r\n"
 _DOT_LINE = re.compile(rb"\r\n\.")
 #: So many dots are looked at one by one; prose has more, and is left to the expression.
 _FEW_DOTS = 64
-#: How much of what went before is looked at with a chunk, so that no cutting hides a look-alike.
-CONTEXT = 256
-_LOOKALIKE = re.compile(rb"[\r\n]\0*\.\0*[\r\n]")
+#: Looked for with the NULs left out, of which any number may stand around the dot.
+_LOOKALIKE = re.compile(rb"[\r\n]\.[\r\n]")
 _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
 _NULS_AT_LINE_START = re.compile(rb"(?<=\n)\0+")
 
@@ -152,10 +151,13 @@ class DotDecoder:
         # been stuffed or the end.  So the costly search runs only where something is bare.
         suspicious = self.bare_cr or self.bare_lf or self.nul
         if suspicious:
-            context = self._context + raw
+            context = (self._context + raw).replace(b"\0", b"")
             if b"." in context and _LOOKALIKE.search(context):
                 self.lookalike = True
-        self._context = (self._context + raw)[-CONTEXT:] if len(raw) < CONTEXT else raw[-CONTEXT:]
+            self._context = context[-2:]
+        else:
+            # What may begin a look-alike can have come in several pieces.
+            self._context = raw[-2:] if len(raw) > 1 else (self._context + raw)[-2:]
 
 
 def stuff(data: bytes) -> bytes:

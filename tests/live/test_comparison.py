@@ -533,7 +533,7 @@ def test_imapclient(site: Site, mode: str):
             client.search(["SUBJECT", "number"]),
             client.search(["SUBJECT", "Grüße"], charset="UTF-8"),
             sorted(client.fetch([1, 2], ["FLAGS", "RFC822.SIZE", "BODY[TEXT]"]).items()),
-            client.append("Entwürfe", message("draft"))[:20],
+            client.append("Entwürfe", message("draft")).startswith(b"[APPENDUID "),
             client.folder_exists("Entwürfe"),
         ]
         client.idle()

@@ -99,6 +99,34 @@ def test_normalised_there_is_one_end_for_every_reader(body: bytes, sizes: list[i
 
 @MANY
 @given(CONTENT, SIZES)
+def test_normalising_changes_newlines_and_leading_nuls_only(body: bytes, sizes: list[int]) -> None:
+    encoder, decoder = DotEncoder(normalise=True), DotDecoder()
+    content = decoder.feed(b"".join(encoder.feed(piece) for piece in cut(body, sizes)) + encoder.end())
+    expected = re.sub(rb"(?:(?<=\n)|\A)\0+", b"", re.sub(rb"\r\n|\r|\n", b"\r\n", body))
+    assert content == (expected if not expected or expected.endswith(b"\r\n") else expected + b"\r\n")
+    assert not (decoder.bare_cr or decoder.bare_lf or decoder.lookalike)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
+@pytest.mark.parametrize("count", [1, 254, 255, 300, 5000])
+@pytest.mark.parametrize("end", [b"\r\n%b.\r\n", b"\n.%b\n", b"\r%b.\r"])
+def test_no_number_of_nuls_hides_a_lookalike(end: bytes, count: int, size: int) -> None:
+    """A reader that drops NULs sees an end, however many there are and however they come."""
+    decoder = DotDecoder()
+    for piece in cut(b"hello" + end % (b"\0" * count) + b"MAIL\r\n.\r\n", [size]):
+        if not decoder.finished:
+            decoder.feed(piece)
+    assert decoder.finished and decoder.lookalike
+
+
+def test_an_empty_body() -> None:
+    decoder = DotDecoder()
+    assert decoder.feed(b".\r\nQUIT\r\n") == b"" and decoder.finished and decoder.rest == b"QUIT\r\n"
+    assert DotEncoder().end() == b".\r\n"
+
+
+@MANY
+@given(CONTENT, SIZES)
 def test_faults_are_found_in_any_cutting(body: bytes, sizes: list[int]) -> None:
     """A look-alike must be seen wherever a piece ends; CR and LF are bare only without the other."""
     wire = body + b"\r\n.\r\n"
