@@ -191,6 +191,8 @@ class Responses(Conversation):
                 self._sending = False
                 self._held_append = None
                 self._abort_body(CLIENT)
+        elif self._held_append is not None and self._held_append.tag == tag:
+            self._held_append.answered = True  # before its literal was sent: settled all the same
 
     def _answered_early(self, incoming: object) -> None:
         raise NotImplementedError
