@@ -39,6 +39,11 @@ def mechanism_name(word: bytes) -> str | None:
     return word.decode("ascii").upper() if _NAME.match(word) else None
 
 
+def shown_name(name: str | None) -> str:
+    """Return a mechanism's name if it is one that is known, else "": it may be a credential."""
+    return name if name is not None and name in KNOWN else ""
+
+
 def decode(payload: bytes) -> bytes | None:
     """Decode one base64 payload; ``=`` is an empty one; None if it is not base64."""
     if payload == b"=":
@@ -47,6 +52,10 @@ def decode(payload: bytes) -> bytes | None:
         return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+#: Logins that are no SASL mechanism, by the names that the engines give them.
+_OWN = frozenset({"USER", "APOP"})
 
 
 class SaslReader:
@@ -59,7 +68,7 @@ class SaslReader:
     __slots__ = ("_count", "mechanism", "sent", "user")
 
     def __init__(self, mechanism: str) -> None:
-        self.mechanism = mechanism
+        self.mechanism = shown_name(mechanism) or (mechanism if mechanism in _OWN else "other")
         self.user = ""
         self.sent = False
         self._count = 0

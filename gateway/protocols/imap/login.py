@@ -32,7 +32,7 @@ class Logins(Conversation):
     def _shown_login(self, verb: str, args: bytes) -> str:
         if verb == "AUTHENTICATE":
             words = args.split(b" ", 1)
-            name = sasl.mechanism_name(words[0]) or "?"
+            name = sasl.shown_name(sasl.mechanism_name(words[0])) or MASK
             return f"AUTHENTICATE {name} {MASK}" if len(words) > 1 else f"AUTHENTICATE {name}"
         user = first_string(args)
         return f"LOGIN {shown(user, 100) if user is not None else '{...}'} {MASK}"

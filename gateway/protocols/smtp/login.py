@@ -25,7 +25,7 @@ class Logins(Conversation):
         name = sasl.mechanism_name(words[0]) if words else None
         initial = words[1].strip() if len(words) > 1 else b""
         # What is no mechanism's name may be a credential that was sent without one.
-        text = f"AUTH {name or MASK}" if words else "AUTH"
+        text = f"AUTH {sasl.shown_name(name) or MASK}" if words else "AUTH"
         command = self._command("AUTH", f"{text} {MASK}" if initial else text)
         if name is None:
             self._error(command, 501, "5.5.4", "Syntax: AUTH mechanism")
