@@ -26,6 +26,7 @@ from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
+from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
@@ -88,7 +89,7 @@ class Parts:
                 self.plugins, runner, hostname=configuration.hostname, on_exception=_plugin_failed
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
-        except (TlsError, PluginConfigErrors, OSError) as error:
+        except (TlsError, PluginConfigErrors, ValueError, OSError) as error:
             raise StartError(str(error)) from None
         self.certificates = {
             f"{table.name}/{pair.certificate.name}": expiry_of(pair.certificate)
@@ -124,6 +125,8 @@ class Parts:
             trusted=tuple(table.trusted_networks),
             max_connections=limits.connections,
             max_per_address=limits.connections_per_address,
+            rate_per_address=limits.connection_rate,
+            greeting_delay=table.smtp.greeting_delay if table.protocol in ("smtp", "lmtp") else 0.0,
         )
 
 
@@ -131,7 +134,7 @@ def _upstream(table: UpstreamTable) -> Upstream:
     client_tls = None
     if table.tls not in (None, "none"):
         pair = KeyPair(table.certificate, table.key) if table.certificate and table.key else None
-        client_tls = ClientTls(verify=table.verify, ca=table.ca, pair=pair)
+        client_tls = ClientTls(verify=table.verify, ca=table.ca, crl=revocation_lists(table.crl), pair=pair)
     return Upstream(
         table.name,
         [Address(address.host, address.port) for address in table.addresses],
@@ -151,6 +154,7 @@ def _server_tls(table: ListenerTable) -> ServerTls:
         protocol=table.protocol,
         profile=tls.profile,
         client_ca=tls.client_ca,
+        client_crl=revocation_lists(tls.client_crl),
         client_certificate=tls.client_certificate,
         key_log=_key_log(tls.key_log) if tls.key_log else None,
     )

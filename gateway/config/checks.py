@@ -130,6 +130,8 @@ def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
         yield from _pair(upstream.certificate, upstream.key, where)
     if upstream.ca is not None:
         yield from _authorities(upstream.ca, (*where, "ca"))
+    if upstream.crl is not None:
+        yield from _revocation_lists(upstream.crl, (*where, "crl"))
     for index, address in enumerate(upstream.addresses):
         try:
             socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -159,9 +161,18 @@ def _listener(listener: Listener, configuration: Configuration, where: Where) ->
         yield (*where, "tls", "client_ca"), "is needed to verify client certificates", "", False
     if tls.client_ca is not None:
         yield from _authorities(tls.client_ca, (*where, "tls", "client_ca"))
+    if tls.client_crl is not None:
+        yield from _revocation_lists(tls.client_crl, (*where, "tls", "client_crl"))
     if tls.key_log is not None:
         message = "whoever reads this file can decrypt every connection"
         yield (*where, "tls", "key_log"), message, "", True
+    if listener.smtp.greeting_delay and listener.protocol not in ("smtp", "lmtp"):
+        yield (
+            (*where, "smtp", "greeting_delay"),
+            f"has no effect: the protocol is {listener.protocol}",
+            "",
+            True,
+        )
     for index, pair in enumerate(tls.certificates):
         yield from _pair(pair.certificate, pair.key, (*where, "tls", "certificates", index))
     for index, name in enumerate(listener.mechanisms):
@@ -190,6 +201,26 @@ def _authorities(path: FilePath, where: Where) -> Iterator[Found]:
             x509.load_pem_x509_certificates(path.read_bytes())
         except ValueError:
             yield where, f"no certificates in PEM form: {path}", "", False
+
+
+def _revocation_lists(path: FilePath, where: Where) -> Iterator[Found]:
+    """Check that a file holds revocation lists, and that they are not out of date."""
+    from .revocation import revocation_lists
+
+    unreadable = list(_readable(path, where))
+    yield from unreadable
+    if unreadable:
+        return
+    try:
+        lists = revocation_lists(path)
+    except ValueError as error:
+        yield where, str(error), "", False
+        return
+    for one in lists:
+        end = one.next_update_utc
+        if end is not None and end < datetime.now(UTC):
+            message = f"out of date since {end:%Y-%m-%d}: certificates of its issuer are refused"
+            yield where, message, "fetch the new one", True
 
 
 def _writable_folder(path: FilePath, where: Where, configuration: Configuration) -> Iterator[Found]:

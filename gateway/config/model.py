@@ -91,6 +91,8 @@ class Upstream(Table):
     """verify the server's certificate and its name"""
     ca: FilePath | None = None
     """trusted authorities, PEM; the system's if absent"""
+    crl: FilePath | None = None
+    """revocation lists of the authorities, PEM; a certificate that they do not cover is refused"""
     server_name: ServerName = ""
     """the name the certificate must have; the host if absent"""
     certificate: FilePath | None = None
@@ -127,6 +129,8 @@ class ListenerTls(Table):
     """Mozilla's: which versions and ciphers are taken"""
     client_ca: FilePath | None = None
     """authorities of client certificates, PEM"""
+    client_crl: FilePath | None = None
+    """their revocation lists, PEM; a certificate that they do not cover is refused"""
     client_certificate: Literal["none", "request", "require"] = "none"
     """whether clients are asked for a certificate"""
     key_log: FilePath | None = None
@@ -140,6 +144,8 @@ class ListenerLimits(Table):
     """client connections of this listener; 0 is no limit"""
     connections_per_address: Count = 0
     """of one IPv4 address or IPv6 /64; 0 is no limit"""
+    connection_rate: Count = 0
+    """new connections in a minute from one IPv4 address or IPv6 /64; 0 is no limit"""
     message_size: Annotated[Size, Field(ge=1)] = 100 * 1024 * 1024
     """octets of a message that is submitted or appended"""
     recipients: Annotated[Count, Field(ge=1)] = 1000
@@ -172,6 +178,8 @@ class ListenerTimeouts(Table):
 class Smtp(Table):
     """``[listeners.smtp]``: what concerns SMTP and LMTP only."""
 
+    greeting_delay: Annotated[Duration, Field(le=60.0)] = 0.0
+    """seconds until a client is greeted; who talks before is refused; 0 greets at once"""
     bare_newlines: Literal["auto", "reject", "normalise", "pass"] = "auto"
     """bare CR or LF in messages; auto: normalise from clients that have logged in, else reject"""
     vrfy: Literal["allow", "deny"] = "deny"

@@ -67,6 +67,7 @@ class Session:
         "_bodies",
         "_busy",
         "_close",
+        "_delay",
         "_dialer",
         "_engine",
         "_hub",
@@ -114,6 +115,7 @@ class Session:
         self._dialer: Dialer | None = None
         self._proxy: ProxyHeaderParser | None = None
         self._close: Close | None = None
+        self._delay: Any = None  # the call that greets a client that has to wait for it
         self._lost_by = ""
         self._active = self._kept = self._shaking_since = time.monotonic()
         self._now = 0.0
@@ -152,9 +154,21 @@ class Session:
         if settings.tls_mode == "implicit":
             self._begin_tls(CLIENT, early)
             return
+        self._open(early)
+
+    def _open(self, early: bytes = b"") -> None:
+        """Have the engine begin; with a greeting delay, only when the client has kept quiet."""
+        if self.settings.greeting_delay and not early:
+            self._delay = self._reactor.callLater(self.settings.greeting_delay, self._waited)
+            self._regulate()
+            return
         self._input(self._engine.opened)
         if early:
             self.heard(CLIENT, early)
+
+    def _waited(self) -> None:
+        self._delay = None
+        self._input(self._engine.opened)
 
     def _begin_tls(self, side: Side, early: bytes = b"") -> None:
         link = self.links[side]
@@ -179,8 +193,12 @@ class Session:
         """Octets came from a side."""
         if self._proxy is not None:
             self._hear_proxy_header(data)
-            return
-        self._input(self._engine.receive, side, data)
+        elif self._delay is not None:
+            # RFC 5321 4.3.1: a client waits for the greeting.
+            self._publish(Fault(CLIENT, FaultKind.EARLY_TALKER, "before the greeting, within its delay"))
+            self._input(self._engine.fail, Trouble.PROTOCOL)
+        else:
+            self._input(self._engine.receive, side, data)
 
     def link_moved(self, side: Side) -> None:
         """An outbox has got shorter."""
@@ -193,6 +211,9 @@ class Session:
         """A side sends no more."""
         if self._proxy is not None:
             self._over(CloseReason.CLIENT_EOF, "closed before its PROXY header")
+            return
+        if self._delay is not None:
+            self._over(CloseReason.CLIENT_EOF, "left before the greeting")
             return
         self._lost_by = self._lost_by or str(side)
         if not clean and self._engine.in_body[side]:
@@ -227,7 +248,7 @@ class Session:
         self.record.client_tls = tls
         if self.settings.tls_mode == "implicit":
             self._publish(TlsStarted(CLIENT, "implicit", tls))
-            self._input(self._engine.opened)
+            self._open()
         else:
             self._input(self._engine.handshaken, side, tls)
 
@@ -588,6 +609,10 @@ class Session:
         if self._dialer is not None:
             self._dialer.stop()
             self._dialer = None
+        if self._delay is not None:
+            if self._delay.active():
+                self._delay.cancel()
+            self._delay = None
         for body in self._bodies:
             if body is not None:
                 body.close()

@@ -65,6 +65,8 @@ class SessionSettings:
     trusted: tuple[Network, ...] = ()
     max_connections: int = 0
     max_per_address: int = 0
+    rate_per_address: int = 0  # new connections in a minute
+    greeting_delay: float = 0.0  # seconds; SMTP: who talks before it is over is refused
 
 
 def within(address: str, networks: tuple[Network, ...]) -> bool:
