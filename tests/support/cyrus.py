@@ -1,6 +1,7 @@
 """Cyrus: IMAP and POP3 in a directory of its own, on loopback.
 
-Debian's packages can't be installed beside Dovecot's, so `packages.sh` unpacks them into a folder that its account can reach.
+Debian's packages can't be installed beside Dovecot's, so `packages.sh` unpacks them into a folder
+that its account can reach.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Exim: SMTP with STARTTLS and AUTH in a directory of its own; each message goes to a file.
 
-Debian's package can't be installed beside Postfix's, so `packages.sh` unpacks it into a folder that its account can reach.
+Debian's package can't be installed beside Postfix's, so `packages.sh` unpacks it into a folder
+that its account can reach.
 """
 
 from __future__ import annotations
