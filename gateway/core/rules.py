@@ -63,6 +63,7 @@ class Rules:
     # -- IMAP
     max_literal: int = 65536  # of a literal that is no message: LOGIN, SEARCH, mailbox names
     max_command_literals: int = 100
+    judge_listings: int = 100  # messages that a FETCH of sizes, structures, headers has judged first
     # -- the client's address for the upstream
     forward_client: str = "none"  # "none", "xclient" (SMTP, POP3), "id" (IMAP)
     # -- capabilities

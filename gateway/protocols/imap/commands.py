@@ -399,5 +399,6 @@ _OWN_HANDLING = frozenset(
         "ENABLE",
         "APPEND",
         "REPLACE",
+        "FETCH",
     }
 )

@@ -44,11 +44,6 @@ class Item:
     kind: Kind = Kind.OTHER
 
     @property
-    def peeks(self) -> bool:
-        """Whether the item leaves ``\\Seen`` alone."""
-        return b".PEEK" in self.name or self.kind in (Kind.OTHER, Kind.LISTING) and self.name != b"BODY["
-
-    @property
     def path(self) -> tuple[int, ...]:
         """The part's number: (1, 2) of ``1.2.MIME``."""
         found = _PART.match(self.section)
