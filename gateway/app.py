@@ -244,6 +244,7 @@ class Gateway:
             listeners={table.name: table.protocol for table in configuration.listeners},
             upstreams=[table.name for table in configuration.upstreams],
             plugins={plugin.name: plugin.stages for plugin in self._parts.plugins},
+            shadows=[plugin.name for plugin in self._parts.plugins if plugin.may_shadow],
             verbs={name: engine.verbs for name, engine in ENGINES.items()},
             build=build_info(),
         )
@@ -348,6 +349,7 @@ class Gateway:
             listeners={table.name: table.protocol for table in configuration.listeners},
             upstreams=[table.name for table in configuration.upstreams],
             plugins={plugin.name: plugin.stages for plugin in parts.plugins},
+            shadows=[plugin.name for plugin in parts.plugins if plugin.may_shadow],
         )
         old_parts.pipeline.stop()
         self._log.info("reloaded", listeners=len(self.listeners))

@@ -54,6 +54,7 @@ from .inspection.fields import Field
 from .inspection.header_text import is_field_name
 from .inspection.message import Message
 from .inspection.parts import Part
+from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
@@ -78,6 +79,7 @@ __all__ = [
     "SignedKind",
     "Stage",
     "Verdict",
+    "in_share",
     "is_field_name",
     "shown",
 ]

@@ -246,6 +246,14 @@ class PluginTable(Table):
     """seconds for one message"""
     on_error: Literal["defer", "pass", "reject"] = "defer"
     """what becomes of a message that it fails on"""
+    shadow: Switch = False
+    """only tell in the log what it would have done"""
+    share: Share = 1.0
+    """of the messages that it is asked about, from 0 to 1; the same people's each time"""
+    share_by: Literal["user", "sender", "recipient", "client"] | None = None
+    """by what the share is drawn; by user, or by sender without a login, if absent"""
+    outside_share: Literal["skip", "shadow"] = "skip"
+    """what becomes of the messages outside of the share"""
     options: dict[str, Any] = {}
     """the plugin's own"""
 
@@ -301,6 +309,10 @@ class Configuration(Table):
                 listeners=frozenset(table.listeners),
                 time_limit=table.time_limit,
                 on_error=table.on_error,
+                shadow=table.shadow,
+                share=table.share,
+                share_by=table.share_by or "",
+                outside_share=table.outside_share,
                 options=table.options,
             )
             for table in self.plugins

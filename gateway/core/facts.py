@@ -79,10 +79,13 @@ class PluginRan:
     plugin: str
     stage: Stage
     result: str  # "pass", "modify", "reject", "quarantine", "discard", "timeout", "error"
-    applied: str  # what it came to: as result, or the on_error policy "pass", "defer", "reject"
+    #: What it came to: as result, or the on_error policy "pass", "defer", "reject"; or "shadow".
+    applied: str
     seconds: float
     detail: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    #: What a plugin in shadow would have changed, in lines that may be shown.
+    diff: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -19,10 +19,12 @@ from pydantic import BaseModel, ValidationError
 from ..core.steps import Stage
 from ..core.text import shown
 from .base import Plugin
+from .shares import SHARE_BY
 
 #: The group of entry points; the bundled plugins are in it as anybody's.
 GROUP = "mailgate.plugins"
 ON_ERROR = ("defer", "pass", "reject")
+OUTSIDE_SHARE = ("skip", "shadow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class PluginSpec:
     stages: where messages are judged.  listeners: by name; none is all of them.
     time_limit: seconds for one message.
     on_error: what becomes of a message that the plugin fails on: "defer", "pass", "reject".
+    shadow: it is asked, and nothing comes of it but a fact.
+    share: of the messages, from 0 to 1, drawn by ``share_by``
+        (see :mod:`gateway.inspection.shares`).
+    outside_share: what becomes of the others: "skip", or "shadow".
     """
 
     name: str
@@ -42,6 +48,10 @@ class PluginSpec:
     listeners: frozenset[str] = frozenset()
     time_limit: float = 5.0
     on_error: str = "defer"
+    shadow: bool = False
+    share: float = 1.0
+    share_by: str = ""
+    outside_share: str = "skip"
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +99,12 @@ class LoadedPlugin:
     def edit_signed(self) -> bool:
         """Whether its edits may go into signed parts."""
         return bool(getattr(self.plugin.options, "edit_signed", False))
+
+    @property
+    def may_shadow(self) -> bool:
+        """Whether it runs in shadow, for some messages at least."""
+        spec = self.spec
+        return spec.shadow or (spec.share < 1 and spec.outside_share == "shadow")
 
     @property
     def is_async(self) -> bool:
@@ -145,6 +161,12 @@ def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:
         yield ("time_limit",), "must be more than 0"
     if spec.on_error not in ON_ERROR:
         yield ("on_error",), f'must be one of "{", ".join(ON_ERROR)}"'
+    if not 0 <= spec.share <= 1:
+        yield ("share",), "must lie between 0 and 1"
+    if spec.share_by not in SHARE_BY:
+        yield ("share_by",), f'must be one of "{", ".join(SHARE_BY[1:])}"'
+    if spec.outside_share not in OUTSIDE_SHARE:
+        yield ("outside_share",), f'must be one of "{", ".join(OUTSIDE_SHARE)}"'
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

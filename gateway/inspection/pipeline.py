@@ -19,10 +19,12 @@ from ..core.steps import BodyStart, Stage
 from ..core.text import shown
 from .base import Services
 from .defects import Limits
+from .difference import difference
 from .edits import Edit, Edits, render
 from .loader import LoadedPlugin
 from .message import Content, Message
 from .scan import Buffer
+from .shares import in_share, share_keys
 from .signatures import covered_edits
 from .verdict import VERDICTS, Discard, Modify, Pass, Quarantine, Reject, Verdict
 
@@ -143,7 +145,12 @@ class Pipeline:
                 continue
             if piece and not loaded.plugin.sees_partial:
                 continue
-            run, stopped = await self._run(loaded, work, start, record)
+            shadow = loaded.spec.shadow
+            if not _is_in_share(loaded, start, record):
+                if loaded.spec.outside_share == "skip":
+                    continue
+                shadow = True
+            run, stopped = await self._run(loaded, work, start, record, shadow)
             judgement.runs.append(run)
             if stopped is not None:
                 judgement.outcome = stopped
@@ -170,9 +177,12 @@ class Pipeline:
     # -- one plugin --------------------------------------------------------
 
     async def _run(
-        self, loaded: LoadedPlugin, work: _Work, start: BodyStart, record: SessionRecord
+        self, loaded: LoadedPlugin, work: _Work, start: BodyStart, record: SessionRecord, shadow: bool
     ) -> tuple[PluginRan, Outcome | None]:
-        """Run one plugin; return the fact, and what stops the message if it is to be stopped."""
+        """Run one plugin; return the fact, and what stops the message if it is to be stopped.
+
+        shadow: nothing comes of the run but the fact.
+        """
         if work.edits:
             # The next plugin sees the message as this one's predecessor has left it.
             large = work.new_size > _LARGE
@@ -193,6 +203,13 @@ class Pipeline:
         run = PluginRan(
             loaded.name, start.stage, result, result, perf_counter() - began, detail, dict(message.facts)
         )
+        if shadow:
+            run.applied = "shadow"
+            if edits:
+                run.diff = await self._difference(message.buffer, edits, size)
+            elif result == "modify":
+                run.result = "pass"
+            return run, None
         if verdict is None:
             run.applied = loaded.spec.on_error
             return run, _failed(loaded)
@@ -204,6 +221,15 @@ class Pipeline:
         if outcome is not None and outcome.action is Action.DEFER:
             run.applied = "defer"
         return run, outcome
+
+    async def _difference(self, buffer: Buffer, edits: list[Edit], size: int) -> tuple[str, ...]:
+        """Return what edits would change, in lines."""
+
+        def work() -> tuple[str, ...]:
+            return difference(buffer, b"".join(render(buffer, edits)), limits=self._limits)
+
+        # A small message is small work, but not as small as that of a pass.
+        return await self._runner.in_thread(work) if size > _LARGE // 16 else work()
 
     async def _ask(
         self, loaded: LoadedPlugin, message: Message, record: SessionRecord
@@ -242,6 +268,14 @@ class Pipeline:
         if self._on_exception is not None:
             self._on_exception(loaded.name, error)
         return shown(f"{type(error).__name__}: {error}")
+
+
+def _is_in_share(loaded: LoadedPlugin, start: BodyStart, record: SessionRecord) -> bool:
+    spec = loaded.spec
+    if spec.share >= 1:
+        return True
+    keys = share_keys(spec.share_by, record, start.envelope)
+    return any(in_share(key, spec.share, spec.name) for key in keys)
 
 
 def _kind(value: object) -> str:

@@ -150,9 +150,11 @@ class Catalogue:
         listeners: Mapping[str, str],
         upstreams: Iterable[str] = (),
         plugins: Mapping[str, Iterable[str]] | None = None,
+        shadows: Collection[str] = (),
     ) -> None:
         """Make the series of a configuration exist, at zero where they are new.
 
+        plugins: name -> stages.  shadows: those that may run in shadow.
         Called again after a reload; what was counted stays, and an upstream that is no more
         is neither up nor down.
         """
@@ -179,6 +181,8 @@ class Catalogue:
             for verdict in VERDICTS:
                 self.plugin_runs.start([plugin], stages, [verdict], [verdict])
             self.plugin_runs.start([plugin], stages, ("timeout", "error"), ("pass", "defer", "reject"))
+            if plugin in shadows:
+                self.plugin_runs.start([plugin], stages, (*VERDICTS, "timeout", "error"), ["shadow"])
             self.plugin_seconds.start([plugin])
 
     def _expect_tls(self, protocols: list[str]) -> None:

@@ -294,6 +294,8 @@ class CommandLog(Sink):
         }
         if fact.facts:
             fields["facts"] = fact.facts
+        if fact.diff:
+            fields["diff"] = fact.diff
         self._line(record, now, loudness(record, fact), "plugin", fields)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:

@@ -50,6 +50,8 @@ __all__ = ["Console", "Palette"]
 
 #: Columns of a terminal below which a line tells less of when and who.
 NARROW = 100
+#: Lines of what a plugin in shadow would have changed.
+_DIFF_LINES = 12
 
 
 class Console(Sink):
@@ -249,6 +251,10 @@ class Console(Sink):
         more = ", ".join(part for part in (duration(fact.seconds), fact.detail) if part)
         style = "yellow" if level >= WARNING or fact.result not in ("pass", "modify") else "dim"
         self._say(record, now, "warn" if level >= WARNING else "step", style, text, more)
+        for line in fact.diff[:_DIFF_LINES]:
+            self._say(record, now, "step", {"-": "red", "+": "green"}.get(line[:1], "dim"), f"  {line}", "")
+        if len(fact.diff) > _DIFF_LINES:
+            self._say(record, now, "step", "dim", f"  {len(fact.diff) - _DIFF_LINES} more lines", "")
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         size = octets(fact.size)

@@ -7,7 +7,7 @@ peer could choose freely is counted as ``other``.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -47,6 +47,7 @@ class Metrics(Catalogue, Sink, Collector):
     """Counts facts.  Registers itself with the registry.
 
     listeners: name -> protocol.  upstreams: their names.  plugins: name -> stages.
+    shadows: plugins that may run in shadow.
     verbs: protocol -> its engine's closed set.  build: labels of ``mailgate_build_info``.
     process: whether the process's own figures (CPU, memory, descriptors, collections of
     garbage) are registered too.
@@ -59,6 +60,7 @@ class Metrics(Catalogue, Sink, Collector):
         listeners: Mapping[str, str],
         upstreams: Iterable[str] = (),
         plugins: Mapping[str, Iterable[str]] | None = None,
+        shadows: Collection[str] = (),
         verbs: Mapping[str, Iterable[str]] | None = None,
         build: Mapping[str, str] | None = None,
         process: bool = True,
@@ -69,7 +71,7 @@ class Metrics(Catalogue, Sink, Collector):
         self._open: set[str] = set()
         self._spool: Callable[[], float] = lambda: 0
         self._dropped: Callable[[], float] = lambda: 0
-        self.expect(listeners, upstreams, plugins)
+        self.expect(listeners, upstreams, plugins, shadows)
         registry.register(self)
         if process:
             ProcessCollector(registry=registry)
