@@ -23,8 +23,8 @@ Found = tuple[Where, str, str, bool]
 
 #: How long before its end a certificate is worth a warning.
 SOON = timedelta(days=14)
-#: Which stage messages from clients pass, by protocol.
-_STAGES = {"smtp": "data", "lmtp": "data", "imap": "append"}
+#: Which stages messages pass, by protocol.
+_STAGES = {"smtp": {"data"}, "lmtp": {"data"}, "imap": {"append", "fetch"}, "pop3": {"retr", "top"}}
 #: Mechanisms that are no typing mistakes.
 _MECHANISMS = DEFAULT_MECHANISMS | {"ANONYMOUS", "DIGEST-MD5", "GSSAPI", "GS2-KRB5", "NTLM", "OTP"}
 _FORWARDS = {"xclient": ("smtp", "lmtp", "pop3"), "id": ("imap",)}
@@ -43,6 +43,8 @@ def check(configuration: Configuration) -> Iterator[Found]:
     yield from _plugins(configuration)
     for index, table in enumerate(configuration.transcripts):
         yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
+    if configuration.views.verdicts is not None:
+        yield from _writable_folder(configuration.views.verdicts.parent, ("views", "verdicts"), configuration)
     directory = configuration.spool.directory
     if directory is not None:
         yield from _writable_folder(directory, ("spool", "directory"), configuration)
@@ -299,15 +301,26 @@ def _plugins(configuration: Configuration) -> Iterator[Found]:
         unknown = list(_listeners_named(table.listeners, configuration, ("plugins", index)))
         yield from unknown
         passing = {
-            _STAGES.get(listener.protocol)
+            stage
             for listener in configuration.listeners
             if not table.listeners or listener.name in table.listeners
+            for stage in _STAGES[listener.protocol]
         }
         if table.stages and not unknown and passing.isdisjoint(table.stages):
             message = (
                 f"no message is ever held for it: its listeners have no stage {' or '.join(table.stages)}"
             )
-            yield ("plugins", index, "stages"), message, "data: SMTP and LMTP; append: IMAP", True
+            yield (
+                ("plugins", index, "stages"),
+                message,
+                "data: SMTP and LMTP; append, fetch: IMAP; retr, top: POP3",
+                True,
+            )
+        forgets = configuration.views.verdicts is None and not table.shadow
+        if forgets and {"fetch", "retr"} & set(table.stages):
+            message = "messages are rewritten for clients, and a restart forgets how"
+            hint = 'verdicts = "/var/lib/mailgate/verdicts.db" in [views] keeps one message one message'
+            yield ("plugins", index, "stages"), message, hint, True
     problems: list[PluginConfigError] = check_plugins(configuration.plugin_specs())
     for problem in problems:
         yield ("plugins", *problem.path), problem.message, "", False

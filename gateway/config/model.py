@@ -69,6 +69,15 @@ class Spool(Table):
     """messages up to this size, in octets, stay in memory"""
 
 
+class Views(Table):
+    """``[views]``: what clients see of messages that were rewritten on the way to them."""
+
+    cache: Size = 64 * 1024 * 1024
+    """rewritten messages kept for clients that fetch pieces of them, octets in all"""
+    verdicts: FilePath | None = None
+    """an SQLite file that remembers verdicts by digest; without one they are forgotten at a restart"""
+
+
 class GlobalLimits(Table):
     """``[limits]``: bounds of the whole process."""
 
@@ -194,6 +203,13 @@ class Smtp(Table):
     """what a client hears of a quarantined message: 250 or 550"""
 
 
+class Imap(Table):
+    """``[listeners.imap]``: what concerns IMAP only."""
+
+    judge_listings: Count = 100
+    """messages that a FETCH of sizes, structures and headers may have judged first"""
+
+
 class Listener(Table):
     """``[[listeners]]``: an address that clients connect to."""
 
@@ -229,6 +245,8 @@ class Listener(Table):
     """seconds of silence, by what is awaited"""
     smtp: Smtp = Smtp()
     """what concerns SMTP and LMTP only"""
+    imap: Imap = Imap()
+    """what concerns IMAP only"""
 
 
 class PluginTable(Table):
@@ -238,8 +256,8 @@ class PluginTable(Table):
     """by which logs and metrics call it"""
     use: PluginUse
     """a plugin's name, or a path to a .py file"""
-    stages: tuple[Literal["data", "append"], ...] = ("data", "append")
-    """where messages are held for it: data (SMTP, LMTP), append (IMAP)"""
+    stages: tuple[Literal["data", "append", "retr", "top", "fetch"], ...] = ("data", "append")
+    """where it judges messages: data (SMTP, LMTP), append, fetch (IMAP), retr, top (POP3)"""
     listeners: tuple[str, ...] = ()
     """by name; none is all"""
     time_limit: PositiveDuration = 5.0
@@ -288,6 +306,8 @@ class Configuration(Table):
     """the HTTP server for Prometheus and for probes of health"""
     spool: Spool = Spool()
     """where held messages lie"""
+    views: Views = Views()
+    """what clients see of messages that were rewritten on the way to them"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)

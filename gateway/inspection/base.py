@@ -53,8 +53,11 @@ class Plugin:
 
     #: The model of the table ``options``.
     Options: ClassVar[type[BaseModel]] = PluginOptions
-    #: Whether pieces of messages are judged too (POP3 TOP, sections and parts by IMAP FETCH).
+    #: Whether pieces of messages are judged too (POP3 TOP).
     sees_partial: ClassVar[bool] = False
+    #: Whether it only looks: no message is held for it, it gets a copy while the octets stream
+    #: on, and what it answers is recorded and not applied.
+    observes: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel) -> None:
         """Take the validated options.  May raise ValueError: an error of the configuration."""

@@ -110,6 +110,11 @@ class LoadedPlugin:
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.plugin.inspect)
 
+    @property
+    def only_observes(self) -> bool:
+        """Whether its verdicts change nothing: then no message is held for it."""
+        return self.spec.shadow or self.plugin.observes
+
     def watches(self, listener: str) -> bool:
         """Tell whether it judges messages of a listener."""
         return not self.spec.listeners or listener in self.spec.listeners

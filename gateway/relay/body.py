@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.facts import MessageSeen
 from ..core.outcome import Action, Outcome
 from ..core.record import SessionRecord
 from ..core.steps import UPSTREAM, BodyStart
+from ..inspection.edits import Edit, render
+from ..inspection.verdicts import Remembered, verdict_key
 from .spool import Spool
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ class Body:
         self.new_size = 0
         self.message_id = ""
         self.settled = False  # what became of it has been told
-        self.spool = Spool(settings.spool) if start.held else None
-        self._hash = hashlib.sha256() if settings.digest and not start.partial else None
+        watched = not start.held and start.stage in settings.watch and not start.partial and not start.section
+        self.spool = Spool(settings.spool) if start.held or watched else None
+        kept = start.held and start.source is UPSTREAM  # its verdict is remembered by digest
+        self._hash = hashlib.sha256() if (settings.digest or kept) and not start.partial else None
 
     def add(self, data: bytes) -> None:
         """Take some content."""
@@ -47,6 +51,15 @@ class Body:
             self._hash.update(data)
         if self.spool is not None:
             self.spool.write(data)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the content; b"" if nobody wanted it."""
+        return self._hash.digest() if self._hash is not None else b""
+
+    def take_spool(self) -> Spool | None:
+        """Give the content away: whoever takes it closes it."""
+        spool, self.spool = self.spool, None
+        return spool
 
     def close(self) -> None:
         """Forget the content."""
@@ -86,25 +99,51 @@ async def decide(
 ) -> Outcome:
     """Have a held message judged; afterwards ``body.spool`` holds what is to be sent.
 
+    A message towards a client that was judged before gets the same verdict again.
     pause: awaited between large pieces, so that other sessions go on.
     """
-    spool = body.spool
+    spool, start = body.spool, body.start
     assert spool is not None
     if spool.problem:
         return Outcome(Action.DEFER, reason=f"Insufficient system storage ({spool.problem})")
-    judgement = await settings.pipeline.judge(spool.view(), body.start, record)
+    pipeline = settings.pipeline
+    store = settings.verdicts if start.source is UPSTREAM and not start.partial else None
+    key = b""
+    if store is not None:
+        scope = record.upstream, record.user, pipeline.names(record.listener, start.stage)
+        key = verdict_key(body.digest(), *scope)
+        known = await pipeline.in_thread(store.get, key)
+        if known is not None:
+            outcome = Outcome(known.action, reason=known.reason)
+            return await _apply(body, outcome, known.edits, settings, pause)
+    judgement = await pipeline.judge(spool.view(), start, record)
     for run in judgement.runs:
         publish(run)
     body.message_id = judgement.message_id
-    outcome = judgement.outcome
-    if outcome.action is Action.PASS:
+    outcome, edits = judgement.outcome, judgement.edits
+    if start.source is UPSTREAM and outcome.action not in (Action.PASS, Action.MODIFY, Action.DEFER):
+        edits = [Edit(0, spool.size, _notice(outcome))]
+    if store is not None and outcome.action is not Action.DEFER:
+        await pipeline.in_thread(store.put, key, Remembered(outcome.action, outcome.reason, edits))
+    return await _apply(body, outcome, edits, settings, pause)
+
+
+async def _apply(
+    body: Body,
+    outcome: Outcome,
+    edits: Sequence[Edit],
+    settings: SessionSettings,
+    pause: Callable[[], Awaitable[None]],
+) -> Outcome:
+    """Make of the spool what the outcome says."""
+    spool = body.spool
+    assert spool is not None
+    if edits:
+        outcome = await _rewrite(body, render(spool.view(), edits), settings, outcome, pause)
+        outcome.notice = outcome.action not in (Action.PASS, Action.MODIFY, Action.DEFER)
+    elif outcome.action is Action.PASS:
         outcome.size = spool.size
         outcome.ends_with_newline = spool.tail(2) == b"\r\n"
-    elif judgement.chunks is not None:
-        outcome = await _rewrite(body, judgement.chunks, settings, outcome, pause)
-    if outcome.action in (Action.REJECT, Action.QUARANTINE, Action.DEFER) and body.start.source is UPSTREAM:
-        outcome = await _rewrite(body, [_notice(outcome)], settings, outcome, pause)
-        outcome.notice = True
     return outcome
 
 

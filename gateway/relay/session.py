@@ -38,16 +38,23 @@ from ..core.steps import (
     TlsStarted,
 )
 from ..core.trouble import CloseReason, FaultKind, Trouble
+from ..core.view import Slice, ViewKey
 from ..observe.hub import Hub
 from ..wire.dots import DotEncoder
 from ..wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderParser
 from .body import ACTIONS, Body, decide
 from .link import HIGH_WATER, LOW_WATER, Link, SocketLink
 from .settings import SessionSettings, within
+from .spool import PIECE
 from .upstream import Dialer
+from .views import Rewritten, SessionViews
 
 if TYPE_CHECKING:
     from ..observe.transcript import Recorder
+
+
+#: Messages of one session that plugins look at while it goes on.
+MOST_WATCHED = 4
 
 
 class Keeper(Protocol):
@@ -82,6 +89,8 @@ class Session:
         "_sender",
         "_shaking_since",
         "_tls_names",
+        "_views",
+        "_watching",
         "links",
         "over",
         "record",
@@ -104,6 +113,11 @@ class Session:
         self.refusal = ""
         self.links: list[Link | None] = [None, None]
         self._engine = settings.engine(settings.rules, record)
+        self._watching = 0
+        self._views: SessionViews | None = None
+        if settings.views is not None:
+            self._views = SessionViews(settings.views, record, settings.pipeline_version)
+            self._engine.views = self._views
         self._hub = hub
         self._keeper = keeper
         self._reactor = reactor
@@ -444,9 +458,34 @@ class Session:
         if body.start.held:
             waiting = defer.ensureDeferred(self._judge(body))
             waiting.addErrback(self._judge_failed, body)
-        else:
-            self._bodies[step.source] = None
-            self._publish(body.seen("passed"))
+            return
+        self._bodies[step.source] = None
+        self._publish(body.seen("passed"))
+        if body.spool is not None:
+            defer.ensureDeferred(self._watch(body)).addErrback(self._watch_failed, body)
+
+    async def _watch(self, body: Body) -> None:
+        """Show plugins that only observe a message that has gone on already."""
+        spool = body.spool
+        assert spool is not None
+        try:
+            if self._watching >= MOST_WATCHED or spool.problem:
+                why = spool.problem or "too many messages are being watched"
+                self._publish(Fault(body.start.source, FaultKind.UNWATCHED, why))
+                return
+            self._watching += 1
+            try:
+                judgement = await self.settings.pipeline.judge(spool.view(), body.start, self.record)
+            finally:
+                self._watching -= 1
+            for run in judgement.runs:
+                self._publish(run)
+        finally:
+            body.close()
+
+    def _watch_failed(self, failure: Any, body: Body) -> None:
+        reason = f"inspection failed: {failure.type.__name__}"
+        self._publish(Fault(body.start.source, FaultKind.INTERNAL, reason))
 
     def _do_body_abort(self, step: BodyAbort) -> None:
         link = self.links[step.source]
@@ -481,10 +520,26 @@ class Session:
         if outcome.action not in (Action.PASS, Action.MODIFY) and not outcome.notice:
             body.close()
             self._bodies[source] = None
+        elif body.start.key is not None and self._views is not None:
+            self._keep(body.start.key, body, outcome)
         self._input(self._engine.decided, source, outcome)
+
+    def _keep(self, key: ViewKey, body: Body, outcome: Outcome) -> None:
+        """Keep what a client sees of a message, for when it asks for pieces."""
+        assert self._views is not None
+        if outcome.action is Action.PASS:
+            self._views.keep_unchanged(key)
+            return
+        spool = body.take_spool()
+        if spool is not None:
+            self._views.keep(key, Rewritten(spool))
 
     def _do_send_body(self, step: SendBody) -> None:
         """Begin to send the decided message; the rest follows as the link takes it."""
+        if step.piece is not None:
+            self._sender[step.side] = _sliced(step.piece)
+            self._send_body(step.side)
+            return
         body = self._bodies[step.side.other]
         spool = body.spool if body is not None else None
         if spool is None:
@@ -641,6 +696,12 @@ class Session:
             self._recorder.close()
             self._recorder = None
         self._keeper.session_over(self)
+
+
+def _sliced(piece: Slice) -> Iterator[bytes]:
+    """Give some of a judged message in pieces."""
+    for start in range(piece.start, piece.end, PIECE):
+        yield piece.judged.octets(start, min(start + PIECE, piece.end))
 
 
 def _dotted(pieces: Iterator[bytes], normalise: bool) -> Iterator[bytes]:

@@ -25,16 +25,13 @@ from enum import Enum
 
 from ...core.outcome import Action, Outcome
 from ...core.steps import CLIENT, UPSTREAM, BodyStart, CommandSeen, Framing, SendBody, Stage
-from ...core.text import shown
 from ...core.trouble import FaultKind
-from ...core.view import Judged, NoViews, Piece, Slice, ViewKey, Views, length
-from ...wire.literals import Literal, literal_at_end
+from ...core.view import Judged, Piece, Slice, ViewKey
+from ...wire.literals import Literal
 from .conversation import Conversation, Flight
 from .fetch_items import (
     MARK,
-    Answered,
     Fetch,
-    Item,
     Kind,
     Response,
     count_of,
@@ -104,7 +101,6 @@ class Collected:
 class Fetching(Conversation):
     """The part of the engine that shows clients one message for each UID."""
 
-    views: Views = NoViews()
     _viewing: Viewing | None = None
     _collected: Collected | None = None
     _response: Response | None = None  # heard whole, waiting for the verdict
@@ -184,7 +180,11 @@ class Fetching(Conversation):
     def _number(self, viewing: Viewing) -> None:
         """Learn which messages are meant, unless the client named UIDs that are all known."""
         words = viewing.fetch.numbers.split(b",")
-        if viewing.by_uid and len(words) <= BATCH and all(word.isdigit() and len(word) < 11 for word in words):
+        if (
+            viewing.by_uid
+            and len(words) <= BATCH
+            and all(word.isdigit() and len(word) < 11 for word in words)
+        ):
             uids = list(dict.fromkeys(map(int, words)))
             judged = {uid: self._known(uid) for uid in uids}
             if all(one is not None for one in judged.values()):
@@ -565,5 +565,3 @@ def _is_content(name: bytes) -> bool:
 def _result(text: bytes) -> str:
     word = text.split(b" ", 1)[0].strip().lower()
     return word.decode() if word in (b"ok", b"no", b"bad") else "bad"
-
-
