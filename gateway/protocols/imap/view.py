@@ -65,19 +65,19 @@ def find_part(root: Any, path: tuple[int, ...]) -> Any | None:
     The parts of a multipart are numbered; what is none has one, itself; the numbers of a
     message/rfc822 go on in the message that it encloses.
     """
-    current, counts = root, True  # whether numbers count in `current` itself
-    for number in path:
-        if not counts and current.is_message and current.children:
-            current, counts = current.children[0], True
-        elif not counts and not current.is_multipart:
-            return None
+    current = root
+    itself = False  # its only part was named already: there is none below
+    for place, number in enumerate(path):
+        if place and current.is_message and current.children:
+            current, itself = current.children[0], False
         if current.is_multipart and current.children:
             if not 0 < number <= len(current.children):
                 return None
-            current = current.children[number - 1]
-        elif number != 1:
+            current, itself = current.children[number - 1], False
+        elif number != 1 or itself:
             return None
-        counts = False
+        else:
+            itself = True
     return current
 
 
@@ -216,7 +216,7 @@ def _basic(part: Any) -> bytes:
         (
             string(major),
             string(minor),
-            _parameters(part, "content-type", default=part.get("content-type") is None),
+            _parameters(part, "content-type"),
             _plain(part, "content-id"),
             _plain(part, "content-description"),
             string(encoding),
@@ -234,11 +234,11 @@ def _plain(part: Any, name: str) -> bytes:
     return string(unfolded(found.raw_value) if found is not None else None)
 
 
-def _parameters(part: Any, field: str, default: bool = False) -> bytes:
+def _parameters(part: Any, field: str) -> bytes:
     found = part.get(field)
     pairs = parameters(found.raw_value) if found is not None else []
-    if default and part.is_text:
-        pairs = [(b"charset", b"us-ascii")]  # RFC 2045 5.2
+    if field == "content-type" and part.is_text and not any(key.lower() == b"charset" for key, _ in pairs):
+        pairs.append((b"charset", b"us-ascii"))  # RFC 2045 5.2
     if not pairs:
         return b"NIL"
     return b"(" + b" ".join(string(key) + b" " + string(value) for key, value in pairs) + b")"
@@ -266,6 +266,6 @@ def _languages(part: Any) -> bytes:
 
 
 def _lines(part: Any) -> int:
-    """Count the lines of a body, an unended last one too."""
+    """Count the line ends of a body, as servers do."""
     body: bytes = part.raw_body
-    return body.count(b"\n") + (1 if body and not body.endswith(b"\n") else 0)
+    return body.count(b"\n")
