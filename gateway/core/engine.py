@@ -47,7 +47,7 @@ from .steps import (
 )
 from .text import shown
 from .trouble import CloseReason, FaultKind, Trouble
-from .view import NoViews, Views
+from .view import NoViews, ViewKey, Views
 
 
 @dataclass(slots=True)
@@ -314,9 +314,9 @@ class Engine(ABC):
         if data:
             self._steps.append(BodyData(source, data))
 
-    def _end_body(self, source: Side) -> None:
+    def _end_body(self, source: Side, key: ViewKey | None = None) -> None:
         self.in_body[source] = False
-        self._steps.append(BodyEnd(source))
+        self._steps.append(BodyEnd(source, key))
 
     def _abort_body(self, source: Side) -> None:
         self.in_body[source] = self.held[source] = False

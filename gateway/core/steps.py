@@ -113,7 +113,6 @@ class BodyStart:
     envelope: Envelope | None = None
     mailbox: str = ""  # IMAP: the selected or target mailbox, as given
     ident: str = ""  # "uid 7", "message 3": what the protocol calls it
-    key: ViewKey | None = None  # IMAP FETCH: by which the judged message is found again
     special_use: frozenset[str] = frozenset()  # IMAP: the mailbox's attributes (RFC 6154), lower case
 
 
@@ -130,6 +129,7 @@ class BodyEnd:
     """The body from ``source`` is complete; where it is held, ``decided`` follows."""
 
     source: Side
+    key: ViewKey | None = None  # IMAP FETCH: by which the judged message is found again
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from ..core.facts import MessageSeen
 from ..core.outcome import Action, Outcome
 from ..core.record import SessionRecord
 from ..core.steps import UPSTREAM, BodyStart
+from ..core.view import ViewKey
 from ..inspection.edits import Edit, render
 from ..inspection.verdicts import Remembered, verdict_key
 from .spool import Spool
@@ -31,12 +32,13 @@ ACTIONS = {
 class Body:
     """One message, or a piece of one, between its BodyStart and what became of it."""
 
-    __slots__ = ("_hash", "message_id", "new_size", "settled", "size", "spool", "start")
+    __slots__ = ("_hash", "key", "message_id", "new_size", "settled", "size", "spool", "start")
 
     def __init__(self, start: BodyStart, settings: SessionSettings) -> None:
         self.start = start
         self.size = 0
         self.new_size = 0
+        self.key: ViewKey | None = None
         self.message_id = ""
         self.settled = False  # what became of it has been told
         watched = not start.held and start.stage in settings.watch and not start.partial and not start.section

@@ -454,6 +454,7 @@ class Session:
         body = self._bodies[step.source]
         if body is None:
             return
+        body.key = step.key
         self.record.messages += 1
         if body.start.held:
             waiting = defer.ensureDeferred(self._judge(body))
@@ -520,8 +521,8 @@ class Session:
         if outcome.action not in (Action.PASS, Action.MODIFY) and not outcome.notice:
             body.close()
             self._bodies[source] = None
-        elif body.start.key is not None and self._views is not None:
-            self._keep(body.start.key, body, outcome)
+        elif body.key is not None and self._views is not None:
+            self._keep(body.key, body, outcome)
         self._input(self._engine.decided, source, outcome)
 
     def _keep(self, key: ViewKey, body: Body, outcome: Outcome) -> None:

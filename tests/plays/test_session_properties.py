@@ -104,7 +104,7 @@ class SlowSession:
             case BodyEnd(source):
                 if engine.held[source]:
                     outcome.notice = source is UPSTREAM and outcome.action is not Action.DISCARD
-                    self.perform(engine.decided(source, outcome))
+                    self.perform(self.player.decide(source, outcome))
 
     def close(self, side: Side) -> None:
         if not self.ended[side] and (self.connected or side is CLIENT) and not self.player.tls_pending[side]:

@@ -83,7 +83,7 @@ class Viewing:
     uids: dict[int, int] = field(default_factory=dict)  # number -> UID
     judged: dict[int, Judged | None] = field(default_factory=dict)  # by UID: of this batch
     left_out: int = 0
-    over: bytes = b"OK Fetch completed"
+    over: bytes = b""  # what the upstream said last behind a tag
 
 
 @dataclass(slots=True)
@@ -198,8 +198,8 @@ class Fetching(Conversation):
     def _numbered(self, rest: bytes) -> None:
         viewing = self._viewing
         assert viewing is not None
+        viewing.over = rest
         if rest[:3].upper() != b"OK ":
-            viewing.over = rest
             self._view_over()
             return
         viewing.numbers = deque(sorted(viewing.uids))
@@ -292,8 +292,6 @@ class Fetching(Conversation):
             collected.held = len(collected.literals) - 1
             collected.literals[-1] = None
             self._hold_body(collected.text, literal.size)
-        if not literal.size:
-            self._view_literal_over()
         return True
 
     def _may_pass(self, line: bytes) -> bool:
@@ -334,17 +332,9 @@ class Fetching(Conversation):
 
     def _hold_body(self, head: bytes, size: int) -> None:
         uid = UID_ITEM.search(head)
-        number = int(uid.group(1)[:18]) if uid is not None else 0
+        ident = f"uid {int(uid.group(1)[:18])}" if uid is not None else ""
         self._begin_body(
-            BodyStart(
-                UPSTREAM,
-                Stage.FETCH,
-                held=True,
-                size=size,
-                mailbox=self._mailbox,
-                ident=f"uid {number}" if number else "",
-                key=self._key(number) if number else None,
-            )
+            BodyStart(UPSTREAM, Stage.FETCH, held=True, size=size, mailbox=self._mailbox, ident=ident)
         )
 
     def _view_literal(self, data: bytes) -> None:
@@ -355,14 +345,6 @@ class Fetching(Conversation):
             self._body_data(UPSTREAM, data)
         elif collected.fate is Fate.KEEP:
             collected.literals[-1] = (collected.literals[-1] or b"") + data
-        if not self._response_left:
-            self._view_literal_over()
-
-    def _view_literal_over(self) -> None:
-        collected = self._collected
-        assert collected is not None
-        if collected.fate is Fate.HOLD:
-            self._end_body(UPSTREAM)
 
     def _collected_all(self, collected: Collected) -> None:
         """A response is whole: answer it, or wait for the verdict on its message."""
@@ -375,16 +357,15 @@ class Fetching(Conversation):
         if collected.held < 0 and viewing.round in (Round.JUDGING, Round.STREAM):
             whole = self._unheld_whole(response, collected)
             if whole is not None and self._known(response.uid) is None:
-                self._response = response
                 self._hold_body(b"( UID %d" % response.uid, len(whole))
                 self._body_data(UPSTREAM, whole)
-                self._end_body(UPSTREAM)
-                self._gate_upstream()
-                return
+                collected.held = len(collected.literals)  # none of them
         self._response = response
-        if collected.held < 0 or collected.outcome is not None:
+        if collected.held < 0:
             self._respond()
         else:
+            # Only now the UID is surely known: items come in any order.
+            self._end_body(UPSTREAM, self._key(response.uid) if response.uid else None)
             self._gate_upstream()
 
     def _unheld_whole(self, response: Response, collected: Collected) -> bytes | None:
@@ -398,8 +379,7 @@ class Fetching(Conversation):
         collected = self._collected
         assert collected is not None
         collected.outcome = outcome
-        if self._response is not None:
-            self._respond()
+        self._respond()
 
     # -- answering ---------------------------------------------------------
 
@@ -483,6 +463,9 @@ class Fetching(Conversation):
         """Send a response with all that was asked for answered from the rewritten message."""
         pieces: list[Piece | None] = []
         told: set[bytes] = set()
+        if viewing.wants_uid:
+            told.add(b"UID")
+            pieces.append(b"UID %d" % response.uid)
         for item in viewing.fetch.items:
             if item.kind is Kind.OTHER:
                 value = response.value(item.name)
