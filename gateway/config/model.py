@@ -203,6 +203,13 @@ class Smtp(Table):
     """what a client hears of a quarantined message: 250 or 550"""
 
 
+class Pop3(Table):
+    """``[listeners.pop3]``: what concerns POP3 only."""
+
+    judge_top: Switch = True
+    """where RETR is judged: answer TOP from the whole message as judged; else it shows the original"""
+
+
 class Imap(Table):
     """``[listeners.imap]``: what concerns IMAP only."""
 
@@ -245,6 +252,8 @@ class Listener(Table):
     """seconds of silence, by what is awaited"""
     smtp: Smtp = Smtp()
     """what concerns SMTP and LMTP only"""
+    pop3: Pop3 = Pop3()
+    """what concerns POP3 only"""
     imap: Imap = Imap()
     """what concerns IMAP only"""
 

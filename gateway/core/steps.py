@@ -150,6 +150,7 @@ class SendBody:
     framing: Framing
     normalise: bool = True  # DOTS: turn bare CR and LF into CRLF
     piece: Slice | None = None  # in place of the decided message
+    lines: int | None = None  # only the header and so many lines of the body (POP3 TOP)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.facts import MessageSeen
@@ -173,6 +174,32 @@ async def _rewrite(
     body.new_size = outcome.size = fresh.size
     outcome.ends_with_newline = fresh.tail(2) == b"\r\n"
     return outcome
+
+
+def top(pieces: Iterable[bytes], lines: int) -> Iterator[bytes]:
+    """Give the header, the blank line and so many lines of the body (RFC 1939 7, TOP)."""
+    tail = b"\n"  # what was before, so that a blank line is seen across pieces; an empty header too
+    within_header = True
+    for piece in pieces:
+        place = 0
+        if within_header:
+            found = _BLANK_LINE.search(tail + piece)
+            if found is None:
+                tail = (tail + piece)[-2:]
+                yield piece
+                continue
+            place = found.end() - len(tail)
+            within_header = False
+        while lines > 0 and (newline := piece.find(b"\n", place)) >= 0:
+            place, lines = newline + 1, lines - 1
+        if lines == 0:
+            if place:
+                yield piece[:place]
+            return
+        yield piece
+
+
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 def _notice(outcome: Outcome) -> bytes:

@@ -42,7 +42,7 @@ from ..core.view import Slice, ViewKey
 from ..observe.hub import Hub
 from ..wire.dots import DotEncoder
 from ..wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderParser
-from .body import ACTIONS, Body, decide
+from .body import ACTIONS, Body, decide, top
 from .link import HIGH_WATER, LOW_WATER, Link, SocketLink
 from .settings import SessionSettings, within
 from .spool import PIECE
@@ -547,7 +547,8 @@ class Session:
             self._input(self._engine.fail, Trouble.INTERNAL)
             return
         if step.framing is Framing.DOTS:
-            self._sender[step.side] = _dotted(spool.pieces(), step.normalise)
+            pieces = spool.pieces() if step.lines is None else top(spool.pieces(), step.lines)
+            self._sender[step.side] = _dotted(pieces, step.normalise)
         else:
             self._sender[step.side] = spool.pieces()
         self._send_body(step.side)
