@@ -178,7 +178,8 @@ class Edits:
             splices.append((change.start, change.end, change.data))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
-        header = change_fields(part, fields, eol_of(self._root), body=part.body_start == part.end)
+        body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
+        header = change_fields(part, fields, eol_of(self._root), body=body)
         return self._lay(header + splices)
 
     # -- parts -------------------------------------------------------------
