@@ -16,13 +16,14 @@ from .verdict import Verdict
 class PluginOptions(BaseModel):
     """The table ``options`` of a plugin; derive from it to have options of your own.
 
-    An option that is not a field of the model is an error when the configuration is read.
+    An option that is not a field of the model is an error when the configuration is read.  A
+    string below a field describes it: ``mailgate plugin show`` prints it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    #: Let this plugin's edits into signed and encrypted parts: what it edits there breaks.
     edit_signed: bool = False
+    """let this plugin's edits into signed and encrypted parts: what it edits there breaks"""
 
 
 @dataclass(frozen=True, slots=True)

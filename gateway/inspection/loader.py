@@ -135,8 +135,8 @@ def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginC
         found = [PluginConfigError((index, *path), message) for path, message in _check(spec)]
         errors += found
         try:
-            kind = _find(spec.use)
-        except _Unusable as problem:
+            kind = find_class(spec.use)
+        except Unusable as problem:
             errors.append(PluginConfigError((index, "use"), str(problem)))
             continue
         try:
@@ -199,11 +199,12 @@ def _told(error: BaseException) -> str:
 # -- finding a class -----------------------------------------------------------
 
 
-class _Unusable(Exception):
+class Unusable(ValueError):
     """``use`` names nothing that can be used."""
 
 
-def _find(use: str) -> type[Plugin]:
+def find_class(use: str) -> type[Plugin]:
+    """Return the class that ``use`` names: an entry point, a file, or FILE:NAME.  Raises Unusable."""
     path, _, class_name = use.partition(":")
     if path.endswith(".py") or "/" in path:
         return _from_file(Path(path), class_name)
@@ -216,11 +217,11 @@ def _find(use: str) -> type[Plugin]:
             if near
             else f"installed: {_list(known)}; or give a path to a .py file"
         )
-        raise _Unusable(f'no plugin named "{shown(use, 80)}", {hint}')
+        raise Unusable(f'no plugin named "{shown(use, 80)}", {hint}')
     try:
         found = entry.load()
     except Exception as error:
-        raise _Unusable(f"can't be imported from {entry.value}: {_told(error)}") from error
+        raise Unusable(f"can't be imported from {entry.value}: {_told(error)}") from error
     return _checked(found, entry.value)
 
 
@@ -233,23 +234,23 @@ def _from_file(path: Path, class_name: str) -> type[Plugin]:
     }
     if class_name:
         if class_name not in found:
-            raise _Unusable(f"{path} has no plugin class {shown(class_name, 80)}; it has: {_list(found)}")
+            raise Unusable(f"{path} has no plugin class {shown(class_name, 80)}; it has: {_list(found)}")
         return _checked(found[class_name], f"{path}:{class_name}")
     if not found:
-        raise _Unusable(f"{path} holds no class derived from gateway.plugin.Plugin")
+        raise Unusable(f"{path} holds no class derived from gateway.plugin.Plugin")
     if len(found) > 1:
-        raise _Unusable(f'{path} holds several plugins: {_list(found)}; write "{path}:NAME"')
+        raise Unusable(f'{path} holds several plugins: {_list(found)}; write "{path}:NAME"')
     return _checked(next(iter(found.values())), str(path))
 
 
 def _module(path: Path) -> ModuleType:
     if not path.is_file():
-        raise _Unusable(f"no such file: {path}")
+        raise Unusable(f"no such file: {path}")
     digest = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     name = f"mailgate_plugin_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise _Unusable(f"{path} is no Python file")
+        raise Unusable(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = module  # the model's annotations are resolved there
@@ -260,7 +261,7 @@ def _module(path: Path) -> ModuleType:
             sys.modules[name] = before
         else:
             del sys.modules[name]
-        raise _Unusable(f"{path}{_line_of(error, path)}: {_told(error)}") from error
+        raise Unusable(f"{path}{_line_of(error, path)}: {_told(error)}") from error
     return module
 
 
@@ -279,9 +280,9 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 def _checked(found: Any, where: str) -> type[Plugin]:
     if not (isinstance(found, type) and issubclass(found, Plugin)):
-        raise _Unusable(f"{where} is no class derived from gateway.plugin.Plugin")
+        raise Unusable(f"{where} is no class derived from gateway.plugin.Plugin")
     if found.inspect is Plugin.inspect:
-        raise _Unusable(f"{where} has no method inspect")
+        raise Unusable(f"{where} has no method inspect")
     if not (isinstance(found.Options, type) and issubclass(found.Options, BaseModel)):
-        raise _Unusable(f"{where}: Options is no model (derive it from gateway.plugin.PluginOptions)")
+        raise Unusable(f"{where}: Options is no model (derive it from gateway.plugin.PluginOptions)")
     return found

@@ -139,17 +139,10 @@ class Pipeline:
         work = _Work(Content(buffer, self._limits))
         first = work.content
         judgement = Judgement(Outcome(Action.PASS))
-        piece = start.partial or start.section != ""
         for loaded in self.plugins:
-            if start.stage not in loaded.stages or not loaded.watches(record.listener):
+            if why_unasked(loaded, start, record):
                 continue
-            if piece and not loaded.plugin.sees_partial:
-                continue
-            shadow = loaded.spec.shadow
-            if not _is_in_share(loaded, start, record):
-                if loaded.spec.outside_share == "skip":
-                    continue
-                shadow = True
+            shadow = loaded.spec.shadow or not _is_in_share(loaded, start, record)
             run, stopped = await self._run(loaded, work, start, record, shadow)
             judgement.runs.append(run)
             if stopped is not None:
@@ -268,6 +261,19 @@ class Pipeline:
         if self._on_exception is not None:
             self._on_exception(loaded.name, error)
         return shown(f"{type(error).__name__}: {error}")
+
+
+def why_unasked(loaded: LoadedPlugin, start: BodyStart, record: SessionRecord) -> str:
+    """Say why a plugin is not asked about a message; "" if it is."""
+    if start.stage not in loaded.stages:
+        return f"not asked at the stage {start.stage}"
+    if not loaded.watches(record.listener):
+        return f"not asked on the listener {record.listener or 'none'}"
+    if (start.partial or start.section) and not loaded.plugin.sees_partial:
+        return "not asked about pieces of messages"
+    if loaded.spec.outside_share == "skip" and not _is_in_share(loaded, start, record):
+        return f"outside of its share of {loaded.spec.share:.4g}"
+    return ""
 
 
 def _is_in_share(loaded: LoadedPlugin, start: BodyStart, record: SessionRecord) -> bool:
