@@ -185,8 +185,12 @@ def _configured(path: Path) -> Iterator[Row]:
 
 def _traits(kind: type[Plugin]) -> Iterator[str]:
     """Say how a plugin runs."""
+    from ..observe.terminal import octets
+
     if inspect.iscoroutinefunction(kind.inspect):
         yield "runs on the reactor"
+    elif kind.isolation == "process":
+        yield f"runs in processes of its own, of at most {octets(kind.memory_limit)} each"
     else:
         yield "runs in threads"
     yield "sees pieces of messages too" if kind.sees_partial else "sees whole messages"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,6 +56,13 @@ class Plugin:
     Options: ClassVar[type[BaseModel]] = PluginOptions
     #: Whether pieces of messages are judged too (POP3 TOP, sections and parts by IMAP FETCH).
     sees_partial: ClassVar[bool] = False
+    #: Where a plain ``inspect`` runs: in a thread, or in a process of its own, which is killed
+    #: when a message takes too long or too much memory.  There ``start``, ``inspect`` and
+    #: ``stop`` are called in each process, one message at a time; the gateway's own object is
+    #: made only to check the options.
+    isolation: ClassVar[Literal["thread", "process"]] = "thread"
+    #: Octets that one process may take beyond what it takes before the plugin is loaded.
+    memory_limit: ClassVar[int] = 1024 * 1024 * 1024
 
     def __init__(self, options: BaseModel) -> None:
         """Take the validated options.  May raise ValueError: an error of the configuration."""

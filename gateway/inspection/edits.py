@@ -67,6 +67,15 @@ class Edits:
             raise EditError(f"edit at {start}-{end} of a message of {len(self._root.buffer)} octets")
         self._edits.append(Edit(start, end, data, self._group))
 
+    def put(self, edit: Edit) -> None:
+        """Add an edit that was made elsewhere, with its group.  Raises EditError as :meth:`splice`."""
+        self._group = max(self._group, edit.group)
+        own, self._group = self._group, edit.group
+        try:
+            self._add(edit.start, edit.end, edit.data)
+        finally:
+            self._group = own
+
     # -- header ------------------------------------------------------------
 
     def add_header(self, name: str, value: str, top: bool = False) -> None:

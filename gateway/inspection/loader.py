@@ -25,6 +25,9 @@ from .shares import SHARE_BY
 GROUP = "mailgate.plugins"
 ON_ERROR = ("defer", "pass", "reject")
 OUTSIDE_SHARE = ("skip", "shadow")
+ISOLATION = ("", "thread", "process")
+#: Less memory than this is not enough to judge anything, octets.
+LEAST_MEMORY = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class PluginSpec:
     share: of the messages, from 0 to 1, drawn by ``share_by``
         (see :mod:`gateway.inspection.shares`).
     outside_share: what becomes of the others: "skip", or "shadow".
+    isolation: "thread", "process"; "" is as the plugin's class says.
+    processes: how many a plugin in processes has.
+    memory_limit: octets that each may take; None is as the plugin's class says.
     """
 
     name: str
@@ -52,6 +58,9 @@ class PluginSpec:
     share: float = 1.0
     share_by: str = ""
     outside_share: str = "skip"
+    isolation: str = ""
+    processes: int = 2
+    memory_limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -110,6 +119,17 @@ class LoadedPlugin:
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.plugin.inspect)
 
+    @property
+    def in_process(self) -> bool:
+        """Whether it runs in processes of its own."""
+        return (self.spec.isolation or self.plugin.isolation) == "process"
+
+    @property
+    def memory_limit(self) -> int:
+        """Octets that each of its processes may take."""
+        limit = self.spec.memory_limit
+        return limit if limit is not None else self.plugin.memory_limit
+
     def watches(self, listener: str) -> bool:
         """Tell whether it judges messages of a listener."""
         return not self.spec.listeners or listener in self.spec.listeners
@@ -149,8 +169,12 @@ def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginC
         except Exception as problem:  # noqa: BLE001 - a plugin's constructor is a stranger's code
             errors.append(PluginConfigError((index, "options"), _told(problem)))
         else:
-            if not found:
-                loaded.append(LoadedPlugin(spec, plugin))
+            made = LoadedPlugin(spec, plugin)
+            if made.in_process and made.is_async:
+                message = "its inspect is a coroutine, which runs on the reactor, not in a process of its own"
+                errors.append(PluginConfigError((index, "isolation"), message))
+            elif not found:
+                loaded.append(made)
     return loaded, errors
 
 
@@ -165,6 +189,12 @@ def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:
         yield ("share",), "must lie between 0 and 1"
     if spec.share_by not in SHARE_BY:
         yield ("share_by",), f'must be one of "{", ".join(SHARE_BY[1:])}"'
+    if spec.isolation not in ISOLATION:
+        yield ("isolation",), f'must be one of "{", ".join(ISOLATION[1:])}"'
+    if spec.processes < 1:
+        yield ("processes",), "must be at least 1"
+    if spec.memory_limit is not None and spec.memory_limit < LEAST_MEMORY:
+        yield ("memory_limit",), f"must be at least {LEAST_MEMORY // 1024**2} MiB"
     if spec.outside_share not in OUTSIDE_SHARE:
         yield ("outside_share",), f'must be one of "{", ".join(OUTSIDE_SHARE)}"'
 
