@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from .config.rules import COMMAND_TIME, rules_for
 from .core.steps import Stage
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
+from .inspection.threads import PluginThreads
 from .inspection.verdicts import VerdictStore
 from .observe import log_setup
 from .observe.console import Palette
@@ -51,7 +53,7 @@ from .relay.views import ViewCache
 
 Result = TypeVar("Result")
 
-#: Threads for plugins that are plain functions, and for resolving names.
+#: Threads for plugins that are plain functions; and as many for resolving names and large messages.
 THREADS = 16
 
 
@@ -60,12 +62,30 @@ class TwistedRunner:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        #: Of all pipelines, so that reloads don't add to the plugins that hang.
+        self.plugin_threads = PluginThreads(THREADS)
 
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in a thread of the reactor's pool."""
         result: Result = await threads.deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), function, *arguments
         )
+        return result
+
+    async def result_of(self, future: Future[Result]) -> Result:
+        """Await what another thread comes to."""
+        waiting: defer.Deferred[Any] = defer.Deferred(lambda _: void(future.cancel()))
+
+        def settle() -> None:
+            if not waiting.called:
+                error = future.exception()
+                if error is not None:
+                    waiting.errback(error)
+                else:
+                    waiting.callback(future.result())
+
+        future.add_done_callback(lambda _: self._reactor.callFromThread(settle))
+        result: Result = await waiting
         return result
 
     async def with_limit(self, awaitable: Awaitable[Result], seconds: float) -> Result:
@@ -104,7 +124,11 @@ class Parts:
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
             self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
             self.pipeline = Pipeline(
-                self.plugins, runner, hostname=configuration.hostname, on_exception=_plugin_failed
+                self.plugins,
+                runner,
+                hostname=configuration.hostname,
+                on_exception=_plugin_failed,
+                threads=runner.plugin_threads,
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
         except (TlsError, PluginConfigErrors, ValueError, OSError) as error:

@@ -281,6 +281,12 @@ class PluginTable(Table):
     """by what the share is drawn; by user, or by sender without a login, if absent"""
     outside_share: Literal["skip", "shadow"] = "skip"
     """what becomes of the messages outside of the share"""
+    isolation: Literal["thread", "process"] | None = None
+    """where it runs: in threads, or in processes of its own; as it says itself if absent"""
+    processes: Annotated[Count, Field(ge=1)] = 2
+    """how many, if it runs in processes"""
+    memory_limit: Size | None = None
+    """octets that each of its processes may take for itself; as it says itself if absent"""
     options: dict[str, Any] = {}
     """the plugin's own"""
 
@@ -342,6 +348,9 @@ class Configuration(Table):
                 share=table.share,
                 share_by=table.share_by or "",
                 outside_share=table.outside_share,
+                isolation=table.isolation or "",
+                processes=table.processes,
+                memory_limit=table.memory_limit,
                 options=table.options,
             )
             for table in self.plugins

@@ -87,7 +87,7 @@ def _changes(before: list[_Line], after: list[_Line]) -> Iterator[str]:
 def _lines(root: Part) -> Iterator[_Line]:
     """Give a message as a person reads it: each part's header, then its text or its digest."""
     left = _TEXTS
-    for count, (number, part) in enumerate(_numbered(root)):
+    for count, (number, part) in enumerate(numbered(root)):
         if count >= _PARTS:
             yield _Line("more parts", f"{root.end - part.start} octets, {_digest(part)}")
             return
@@ -109,7 +109,7 @@ def _lines(root: Part) -> Iterator[_Line]:
             yield _Line(where, f"{size} octets{name}, {_digest(part)}")
 
 
-def _numbered(root: Part) -> Iterator[tuple[str, Part]]:
+def numbered(root: Part) -> Iterator[tuple[str, Part]]:
     """Give each part with its number: "" is the message itself, "2.1" the first part of its second."""
     stack = [("", root)]
     while stack:

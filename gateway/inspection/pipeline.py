@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
@@ -25,10 +26,12 @@ from .difference import difference
 from .edits import Edit, Edits, render
 from .loader import LoadedPlugin
 from .message import Content, Message
+from .processes import WorkerFailure, Workers
 from .scan import Buffer
 from .shares import in_share, share_keys
 from .signatures import covered_edits
-from .verdict import VERDICTS, Discard, Modify, Pass, Quarantine, Reject, Verdict
+from .threads import PluginThreads, TooManyHang
+from .verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict, what_it_is
 
 Result = TypeVar("Result")
 
@@ -41,6 +44,8 @@ STAGES: dict[str, frozenset[Stage]] = {
 }
 #: A message above this is worked through in a thread, octets.
 _LARGE = 1024 * 1024
+#: Seconds that a plugin in processes has beyond its time limit, which its workers keep themselves.
+_GRACE = 3.0
 
 
 class Runner(Protocol):
@@ -51,6 +56,9 @@ class Runner(Protocol):
 
     async def with_limit(self, awaitable: Awaitable[Result], seconds: float) -> Result:
         """Await for at most so many seconds.  Raises TimeoutError."""
+
+    async def result_of(self, future: Future[Result]) -> Result:
+        """Await what another thread comes to."""
 
 
 @dataclass(slots=True)
@@ -93,6 +101,7 @@ class Pipeline:
 
     runner: how they are run.  hostname: the gateway's own name.
     on_exception: told of each exception of a plugin, with the plugin's name, for the log.
+    threads: where plain plugins run; its own ones if absent.
     """
 
     def __init__(
@@ -103,8 +112,11 @@ class Pipeline:
         hostname: str = "mailgate.invalid",
         on_exception: Callable[[str, BaseException], None] | None = None,
         limits: Limits | None = None,
+        threads: PluginThreads | None = None,
     ) -> None:
         self.plugins = list(plugins)
+        self._threads = threads or PluginThreads()
+        self._workers: dict[str, Workers] = {}
         self._runner = runner
         self._hostname = hostname
         self._on_exception = on_exception
@@ -114,14 +126,29 @@ class Pipeline:
     def start(self) -> None:
         """Start every plugin.  One that fails is left to its ``on_error`` for every message."""
         for loaded in self.plugins:
+            services = Services(self._hostname, loaded.name)
+            if loaded.in_process:
+                self._workers[loaded.name] = Workers(
+                    loaded.spec,
+                    services,
+                    processes=loaded.spec.processes,
+                    memory_limit=loaded.memory_limit,
+                    edit_signed=loaded.edit_signed,
+                    limits=self._limits,
+                )
+                continue
             try:
-                loaded.plugin.start(Services(self._hostname, loaded.name))
+                loaded.plugin.start(services)
             except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code
                 self._unstarted[loaded.name] = f"did not start: {self._told(loaded, error)}"
 
     def stop(self) -> None:
         """Stop every plugin, the last one first."""
         for loaded in reversed(self.plugins):
+            if loaded.in_process:
+                if loaded.name in self._workers:
+                    self._workers[loaded.name].stop()
+                continue
             try:
                 loaded.plugin.stop()
             except Exception as error:  # noqa: BLE001 - the others are to be stopped too
@@ -170,17 +197,10 @@ class Pipeline:
         work = _Work(Content(buffer, self._limits), Delta(len(buffer)))
         first = work.content
         judgement = Judgement(Outcome(Action.PASS))
-        piece = start.partial or start.section != ""
         for loaded in self.plugins:
-            if start.stage not in loaded.stages or not loaded.watches(record.listener):
+            if why_unasked(loaded, start, record):
                 continue
-            if piece and not loaded.plugin.sees_partial:
-                continue
-            shadow = loaded.only_observes
-            if not _is_in_share(loaded, start, record):
-                if loaded.spec.outside_share == "skip":
-                    continue
-                shadow = True
+            shadow = loaded.only_observes or not _is_in_share(loaded, start, record)
             run, stopped = await self._run(loaded, work, start, record, shadow)
             judgement.runs.append(run)
             if stopped is not None:
@@ -223,7 +243,7 @@ class Pipeline:
             work.edits = []
         message = Message(work.content, start, loaded.edit_signed)
         began = perf_counter()
-        result, detail, verdict = await self._ask(loaded, message, record)
+        result, detail, verdict = await self._ask(loaded, message, start, record)
         edits: list[Edit] = []
         size = message.size
         if isinstance(verdict, Modify):
@@ -265,26 +285,43 @@ class Pipeline:
         return await self._runner.in_thread(work) if size > _LARGE // 16 else work()
 
     async def _ask(
-        self, loaded: LoadedPlugin, message: Message, record: SessionRecord
+        self, loaded: LoadedPlugin, message: Message, start: BodyStart, record: SessionRecord
     ) -> tuple[str, str, Verdict | None]:
         """Return the result's name, a detail, and the verdict, or None if there is none."""
         if loaded.name in self._unstarted:
             return "error", self._unstarted[loaded.name], None
         limit = loaded.spec.time_limit
         try:
-            asked: Awaitable[object]
-            if loaded.is_async:
-                asked = loaded.plugin.inspect(message, record)  # type: ignore[assignment]
+            verdict: object
+            if loaded.in_process:
+                judging: Future[Any] = self._workers[loaded.name].submit(message, start, record)
+                verdict = await self._runner.with_limit(self._runner.result_of(judging), limit + _GRACE)
+            elif loaded.is_async:
+                asked: Awaitable[object] = loaded.plugin.inspect(message, record)  # type: ignore[assignment]
+                verdict = await self._runner.with_limit(asked, limit)
             else:
-                asked = self._runner.in_thread(loaded.plugin.inspect, message, record)
-            verdict = await self._runner.with_limit(asked, limit)
+                verdict = await self._in_thread(loaded, message, record)
         except TimeoutError as error:
             return "timeout", shown(str(error)) or f"no verdict within {limit:g} s", None
+        except TooManyHang as error:
+            return "error", str(error), None
+        except WorkerFailure as error:
+            self._told(loaded, error)
+            return "error", shown(str(error)), None
         except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code
             return "error", self._told(loaded, error), None
         if not isinstance(verdict, (Pass, Modify, Reject, Quarantine, Discard)):
-            return "error", f"answered {_kind(verdict)} in place of a verdict", None
+            return "error", f"answered {what_it_is(verdict)} in place of a verdict", None
         return type(verdict).__name__.lower(), shown(str(getattr(verdict, "reason", ""))), verdict
+
+    async def _in_thread(self, loaded: LoadedPlugin, message: Message, record: SessionRecord) -> object:
+        """Run a plain plugin.  Raises TimeoutError, TooManyHang, and what the plugin raises."""
+        run = self._threads.submit(id(loaded.plugin), loaded.plugin.inspect, message, record)
+        try:
+            return await self._runner.with_limit(self._runner.result_of(run), loaded.spec.time_limit)
+        except TimeoutError:
+            self._threads.give_up(run)
+            raise
 
     def _allowed(self, loaded: LoadedPlugin, message: Message, edits: Edits) -> Edits:
         """Drop the edits that would break a signature."""
@@ -303,18 +340,25 @@ class Pipeline:
         return shown(f"{type(error).__name__}: {error}")
 
 
+def why_unasked(loaded: LoadedPlugin, start: BodyStart, record: SessionRecord) -> str:
+    """Say why a plugin is not asked about a message; "" if it is."""
+    if start.stage not in loaded.stages:
+        return f"not asked at the stage {start.stage}"
+    if not loaded.watches(record.listener):
+        return f"not asked on the listener {record.listener or 'none'}"
+    if (start.partial or start.section) and not loaded.plugin.sees_partial:
+        return "not asked about pieces of messages"
+    if loaded.spec.outside_share == "skip" and not _is_in_share(loaded, start, record):
+        return f"outside of its share of {loaded.spec.share:.4g}"
+    return ""
+
+
 def _is_in_share(loaded: LoadedPlugin, start: BodyStart, record: SessionRecord) -> bool:
     spec = loaded.spec
     if spec.share >= 1:
         return True
     keys = share_keys(spec.share_by, record, start.envelope)
     return any(in_share(key, spec.share, spec.name) for key in keys)
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, type) and issubclass(value, VERDICTS):
-        return f"the class {value.__name__} (write {value.__name__}(...))"
-    return "None" if value is None else shown(type(value).__name__)
 
 
 def _failed(loaded: LoadedPlugin) -> Outcome | None:

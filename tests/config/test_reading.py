@@ -365,7 +365,9 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_the_example_names_every_option():
     """Every field of the model stands in the example, commented out or not."""
     text = (files("gateway.config") / "example.toml").read_text()
-    words = set(re.findall(r"(?<![\w.])([a-z0-9_]+) = ", text)) | set(re.findall(r"\[+([a-z0-9_.]+)\]+", text))
+    words = set(re.findall(r"(?<![\w.])([a-z0-9_]+) = ", text)) | set(
+        re.findall(r"\[+([a-z0-9_.]+)\]+", text)
+    )
     words |= {part for word in words for part in word.split(".")}
 
     def fields(model: type[BaseModel]):
