@@ -47,6 +47,7 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.defects import Defect
 from .inspection.edits import EditError, Edits
@@ -60,6 +61,9 @@ from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
 __all__ = [
+    "Allow",
+    "Answer",
+    "Command",
     "Defect",
     "Discard",
     "EditError",
@@ -68,6 +72,7 @@ __all__ = [
     "EmbeddedKind",
     "Envelope",
     "Field",
+    "Login",
     "Message",
     "Modify",
     "Part",
@@ -75,12 +80,14 @@ __all__ = [
     "Plugin",
     "PluginOptions",
     "Quarantine",
+    "Refuse",
     "Reject",
     "Services",
     "SessionRecord",
     "Signed",
     "SignedKind",
     "Stage",
+    "Tag",
     "Verdict",
     "in_share",
     "is_field_name",

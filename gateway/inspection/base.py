@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..core.record import SessionRecord
+from .answers import Answer, Command, Login
 from .message import Message
 from .verdict import Verdict
 
@@ -79,6 +80,24 @@ class Plugin:
 
     def stop(self) -> None:
         """Let go of everything, after the last message."""
+
+    def on_connect(self, session: SessionRecord) -> Answer:
+        """Answer when a client has connected, before it is greeted.
+
+        This and the next three are called on the reactor and must return at once.
+        """
+
+    def on_command(self, command: Command, session: SessionRecord) -> Answer:
+        """Answer when a client has given a command, before the server hears of it."""
+
+    def on_login(self, login: Login, session: SessionRecord) -> Answer:
+        """Answer when the server has accepted a login, before the client hears of that.
+
+        A refused client hears that it is not authorised, and is disconnected.
+        """
+
+    def on_fact(self, fact: object, session: SessionRecord) -> None:
+        """See what happens: one of the types in `gateway.core.facts` and `gateway.core.steps`."""
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict | Awaitable[Verdict]:
         """Judge one message.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..core.facts import (
     ConnectionRefused,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -89,6 +90,7 @@ class Console(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
         return {
@@ -255,6 +257,15 @@ class Console(Sink):
             self._say(record, now, "step", {"-": "red", "+": "green"}.get(line[:1], "dim"), f"  {line}", "")
         if len(fact.diff) > _DIFF_LINES:
             self._say(record, now, "step", "dim", f"  {len(fact.diff) - _DIFF_LINES} more lines", "")
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        level = loudness(record, fact)
+        if level < self._level:
+            return
+        came = f", so {fact.applied}" if fact.result == "error" or fact.applied == "shadow" else ""
+        text = f"plugin {fact.plugin} at {fact.hook}: {fact.result}{came}"
+        warns = level >= WARNING
+        self._say(record, now, "warn" if warns else "step", "yellow" if warns else "dim", text, fact.detail)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         size = octets(fact.size)

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from ..core.facts import (
     ConnectionRefused,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -115,6 +116,7 @@ class Metrics(Catalogue, Sink, Collector):
             Fault: self._fault,
             ExtensionStruck: self._struck,
             PluginRan: self._plugin,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
 
@@ -193,6 +195,9 @@ class Metrics(Catalogue, Sink, Collector):
     def _plugin(self, record: SessionRecord, fact: PluginRan, now: float) -> None:
         self.plugin_runs.add(fact.plugin, fact.stage, fact.result, fact.applied)
         self.plugin_seconds.observe(fact.seconds, fact.plugin)
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        self.plugin_answers.add(fact.plugin, fact.hook, fact.result)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         self.messages.add(record.protocol, fact.stage, within(fact.action, ACTIONS))

@@ -269,6 +269,9 @@ class SmtpEngine(Logins, Bodies):
             command = self._command(verb, verb if verb == "AUTH" else shown(text))
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(command, 501, "5.5.2", "Control character in argument")
+        elif why := self._forbids(word.upper().decode(), rest):
+            command = self._command(word.upper().decode(), word.upper().decode())
+            self._error(command, 550, "5.7.1", why, "plugin")
         else:
             handler(self, rest)
 
