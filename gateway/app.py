@@ -126,6 +126,11 @@ class Kept:
         except OSError as error:
             raise StartError(f"views.verdicts: {error}") from None
 
+    def figures(self) -> tuple[float, float, float, float]:
+        """Return what the metrics show: hits, misses, octets, failures."""
+        views = self.views
+        return views.hits, views.misses, views.octets, self.verdicts.failures
+
 
 class Parts:
     """What one reading of the configuration gives: everything that a reload exchanges."""
@@ -289,6 +294,7 @@ class Gateway:
         self.hub = Hub(sinks)
         self.metrics.watch_hub(self.hub)
         self.metrics.watch_spool(lambda: self._spool.in_use)
+        self.metrics.watch_views(self._kept.figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)

@@ -41,7 +41,7 @@ def guard(*plugins: tuple[Any, dict[str, Any]]) -> tuple[SessionGuard, list[Plug
     [
         (None, {}, "", None, None),
         (Allow(), {}, "", None, None),
-        (Refuse("no\r\nQUIT"), {}, "no\\r\\nQUIT", "refuse", "refuse"),
+        (Refuse("no\r\nQUIT"), {}, "no\\x0d\\x0aQUIT", "refuse", "refuse"),
         (Refuse(""), {}, "Refused", "refuse", "refuse"),
         (Refuse("no"), {"shadow": True}, "", "refuse", "shadow"),
         (Tag("a", "b"), {}, "", "tag", "allow"),
