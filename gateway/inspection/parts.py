@@ -7,22 +7,23 @@ delimiter lines only.  There is no recursion, and :class:`Limits` bounds all wor
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from . import charsets
+from .content_defects import base64_defects, charset_defects, quoted_printable_defects
 from .defects import Defect, Limits
 from .embedded import Embedded, find_embedded
 from .fields import Budget, Field, split_header
 from .parameters import Structured, parse_structured
 from .scan import Buffer, find
-from .words import decode_base64
+from .words import decode_base64, decode_quoted_printable, decode_words, unfold
 
 #: A delimiter line is no longer than this behind its boundary.
 _LONGEST_TAIL = 1000
 MESSAGE_TYPES = ("message/rfc822", "message/global", "message/news")
+_UU_ENCODINGS = ("x-uuencode", "x-uue", "uuencode", "x-yencode")
 TNEF_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
 _TNEF_MAGIC = b"\x78\x9f\x3e\x22"
 IDENTITY_ENCODINGS = ("7bit", "8bit", "binary")
@@ -50,9 +51,15 @@ class Part:
         self.fields: list[Field] = header.fields
         self.children: list[Part] = []
         self.defects: list[Defect] = header.defects
+        #: Where this is the root of another reading: the part of the message that is so read.
+        self.outer: Part | None = None
         self._codec = "utf-8"
+        self._type = Structured()
         self.content_type, self.parameters = self._read_type(limits)
         self.transfer_encoding = self._read_encoding()
+        self._disposition = self._read_disposition(limits)
+        if len(self.filenames) > 1 and _differ(self.filenames):
+            self.defects.append(Defect.DIFFERENT_NAMES)
 
     def __repr__(self) -> str:
         return f"Part({self.content_type}, {self.start}, {self.body_start}, {self.end})"
@@ -71,35 +78,49 @@ class Part:
 
     def _read_type(self, limits: Limits) -> tuple[str, dict[str, str]]:
         found = self.get_all("content-type")
-        if len(found) > 1:
-            self.defects.append(Defect.DUPLICATE_CONTENT_TYPE)
         if not found:
             in_digest = self.parent is not None and self.parent.content_type == "multipart/digest"
             return ("message/rfc822" if in_digest else "text/plain"), {}  # RFC 2046 5.1.5
-        parsed = parse_structured(found[0].raw_value, limits.parameters)
+        self._compare(found, Defect.DUPLICATE_CONTENT_TYPE)
+        parsed = self._type = parse_structured(found[0].raw_value, limits.parameters)
         self.defects += parsed.defects
         self._codec = parsed.codec
         major, slash, minor = parsed.value.partition("/")
         if not (major and slash and minor) or "/" in minor:
-            self.defects.append(Defect.BAD_CONTENT_TYPE)
+            composite = major.startswith(("multipart", "message")) or "boundary" in parsed.parameters
+            self.defects.append(Defect.BAD_MULTIPART_TYPE if composite else Defect.BAD_CONTENT_TYPE)
             return "text/plain", parsed.parameters  # RFC 2045 5.2
         return parsed.value, parsed.parameters
+
+    def _compare(self, found: list[Field], differ: Defect) -> None:
+        """Name what is wrong where a field stands more than once."""
+        if len(found) > 1:
+            values = {unfold(one.raw_value) for one in found}
+            self.defects.append(differ if len(values) > 1 else Defect.REPEATED_FIELD)
 
     def _read_encoding(self) -> str:
         found = self.get_all("content-transfer-encoding")
         if not found:
             return "7bit"
-        if len(found) > 1:
-            self.defects.append(Defect.DUPLICATE_ENCODING)
-        value = parse_structured(found[0].raw_value, 0).value
+        self._compare(found, Defect.DUPLICATE_ENCODING)
+        value = parse_structured(found[0].raw_value, 0).value or "7bit"
         if value not in (*IDENTITY_ENCODINGS, "base64", "quoted-printable"):
             self.defects.append(Defect.UNKNOWN_ENCODING)
         return value
 
-    @cached_property
-    def _disposition(self) -> Structured:
-        found = self.get("content-disposition")
-        return parse_structured(found.raw_value) if found is not None else Structured()
+    def _read_disposition(self, limits: Limits) -> Structured:
+        found = self.get_all("content-disposition")
+        if not found:
+            parsed = Structured()
+        else:
+            self._compare(found, Defect.DUPLICATE_DISPOSITION)
+            parsed = parse_structured(found[0].raw_value, limits.parameters)
+            for other in found[1:4]:
+                value = parse_structured(other.raw_value, limits.parameters).parameters.get("filename")
+                if value:
+                    parsed.take_other("filename", value)
+            self.defects += [one for one in parsed.defects if one not in self.defects]
+        return parsed
 
     @property
     def disposition(self) -> str:
@@ -112,6 +133,14 @@ class Part:
         return self._disposition.parameters.get("filename") or self.parameters.get("name", "")
 
     @property
+    def filenames(self) -> tuple[str, ...]:
+        """Every name that some program may give the file, ``filename`` first."""
+        names = [self.filename, self.parameters.get("name", "")]
+        names += self._disposition.others.get("filename", [])
+        names += self._type.others.get("name", [])
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
     def charset(self) -> str:
         """The declared charset, lower-case; "" if there is none."""
         return self.parameters.get("charset", "").strip().lower()
@@ -120,6 +149,23 @@ class Part:
     def boundary(self) -> bytes:
         """The boundary of a multipart; b"" if it has none."""
         return self.parameters.get("boundary", "").rstrip().encode(self._codec, "replace")
+
+    @property
+    def other_boundaries(self) -> list[bytes]:
+        """The boundaries that another program may take instead."""
+        return [one.rstrip().encode(self._codec, "replace") for one in self._type.others.get("boundary", [])]
+
+    @property
+    def origin(self) -> Part:
+        """The part of the message itself that this is, or that this is another reading of."""
+        part = self
+        while True:
+            root = part
+            while root.parent is not None:
+                root = root.parent
+            if root.outer is None:
+                return part
+            part = root.outer
 
     # -- kind --------------------------------------------------------------
 
@@ -171,16 +217,37 @@ class Part:
         if self.transfer_encoding == "base64":
             return decode_base64(self.raw_body)
         if self.transfer_encoding == "quoted-printable":
-            return binascii.a2b_qp(self.raw_body)
+            return decode_quoted_printable(self.raw_body)
         return self.raw_body
+
+    @cached_property
+    def content_defects(self) -> tuple[Defect, ...]:
+        """What is wrong with the encoding of a leaf's body and its text; it is read for that."""
+        if self.children or self.is_multipart:
+            return ()
+        found: list[Defect] = []
+        if self.transfer_encoding == "base64":
+            found += base64_defects(self.raw_body)
+        elif self.transfer_encoding == "quoted-printable":
+            found += quoted_printable_defects(self.raw_body)
+        if self.is_text:
+            found += charset_defects(self.content(), self.charset)
+        return tuple(found)
 
     def embedded(self) -> list[Embedded]:
         """Return the files that stand encoded in a text part's own text; [] for other parts."""
-        return find_embedded(self.content(), self.charset) if self.is_text else []
+        wanted = self.is_text or self.transfer_encoding in _UU_ENCODINGS
+        return find_embedded(self.content(), self.charset) if wanted else []
 
     def text(self) -> str:
         """Return the body as text in its declared charset; what can't be decoded is U+FFFD."""
         return charsets.decode(self.content(), self.charset)
+
+
+def _differ(names: tuple[str, ...]) -> bool:
+    """Tell whether names of one file end in different extensions."""
+    ends = {decode_words(name.encode("utf-8", "replace")).rstrip(" .").rpartition(".") for name in names}
+    return len({end.lower() for _, dot, end in ends if dot}) > 1
 
 
 @dataclass(slots=True)
@@ -216,7 +283,8 @@ class _Parser:
 
     def _message(self, part: Part) -> None:
         if part.transfer_encoding not in IDENTITY_ENCODINGS:
-            part.defects.append(Defect.ENCODED_MESSAGE)
+            if part.content_type != "message/global":  # RFC 6532 3.5
+                part.defects.append(Defect.ENCODED_MESSAGE)
         elif part.depth >= self.limits.depth:
             part.defects.append(Defect.TOO_DEEP)
         elif self.parts <= 0:
@@ -228,6 +296,9 @@ class _Parser:
         if part.transfer_encoding not in IDENTITY_ENCODINGS:
             part.defects.append(Defect.ENCODED_MULTIPART)
         boundary = part.boundary
+        written = part.parameters.get("boundary", "")
+        if len(written) > 70 or not written.isascii() or written.endswith((" ", "\t")):
+            part.defects.append(Defect.BAD_BOUNDARY)
         if not boundary:
             part.defects.append(Defect.MISSING_BOUNDARY)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 
 from . import charsets
@@ -18,7 +17,7 @@ from .transfer import (
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64
+from .words import decode_base64, decode_quoted_printable
 
 Span = tuple[int, int, str]
 #: A piece of the decoded content, in octets, and what stands there instead.
@@ -244,7 +243,7 @@ def _into_quoted_printable(
     while waiting or begun is not None:
         newline = raw.find(b"\n", place)
         behind = newline + 1 if newline >= 0 else len(raw)
-        size = len(binascii.a2b_qp(raw[place:behind]))
+        size = len(decode_quoted_printable(raw[place:behind]))
         last = behind >= len(raw)
         while waiting and (waiting[-1][0] < decoded + size or last):
             if begun is None:

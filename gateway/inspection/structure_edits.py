@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from .defects import LIMIT_DEFECTS, Defect
 from .field_edits import Splice, begins_line, change_fields, eol_of, root_of
+from .fields import Field
 from .header_text import format_field
 from .parameters import format_structured
 from .parts import IDENTITY_ENCODINGS, Part
@@ -163,8 +164,7 @@ def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
     fields: list[bytes] = []
     for field in root.fields:
         if field.name in _COPIED and not (field.name == "subject" and subject is not None):
-            raw = field.raw
-            fields.append(raw if raw.endswith(b"\n") else raw + eol)
+            fields.append(_copy(field, eol))
     if subject is not None:
         fields.append(format_field("Subject", subject, eol))
     eight_bit = not _is_ascii(buffer)
@@ -183,6 +183,17 @@ def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
         (0, 0, head),
         (len(buffer), len(buffer), _line_end_behind(root, eol) + b"--" + boundary + b"--" + eol),
     ]
+
+
+def _copy(field: Field, eol: bytes) -> bytes:
+    """Return a field as it stands, or written anew if it holds what no header may."""
+    raw = field.raw
+    if not raw.endswith(b"\n"):
+        raw += eol
+    bare = raw.replace(b"\r\n", b"\n")
+    if b"\0" in bare or b"\r" in bare or any(not line.strip() for line in bare.split(b"\n")[:-1]):
+        return format_field(field.name.title(), field.value, eol)
+    return bare.replace(b"\n", eol)
 
 
 def new_boundary(buffer: Buffer, content: bytes) -> bytes:

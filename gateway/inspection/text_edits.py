@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass, field
 
 from . import charsets
@@ -19,7 +18,7 @@ from .transfer import (
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64
+from .words import decode_base64, decode_quoted_printable
 
 _QUOTED_LINE = 75  # and the "=" of a soft line break
 
@@ -150,7 +149,7 @@ def _into_quoted_printable(
         at = raw.lower().rfind(content[place : place + 6].lower())
         data = _softened(raw, at, data, eol)
     meets = at >= 0 and makes_delimiter(data, raw[:at], raw[at:], boundaries_around(part))
-    if at >= 0 and not meets and binascii.a2b_qp(raw[:at] + data + raw[at:]) == wanted:
+    if at >= 0 and not meets and decode_quoted_printable(raw[:at] + data + raw[at:]) == wanted:
         return TextChange(part.body_start + at, part.body_start + at, data)
     return whole_body(part, wanted, eol)
 

@@ -95,7 +95,7 @@ def test_in_any_transfer_encoding_and_can_be_taken_out(encoding: str, charset: s
         (b"begin-base64 644 x\nYWJj\n====\n", "x", b"abc"),
         (b"=ybegin line=128 size=3 name=x\r\n\x8b\x8c\x8d", "x", b"abc"),
         (
-            b"=ybegin part=1 line=128 size=3 name=x\r\n=ypart begin=1 end=3\r\n\x8b\x8c\x8d\r\n=yend size=3\r\n",
+            b"=ybegin part=1 line=128 size=3 name=x\n=ypart begin=1 end=3\n\x8b\x8c\x8d\r\n=yend size=3\r\n",
             "x",
             b"abc",
         ),
