@@ -193,15 +193,14 @@ def _join(parts: dict[int, tuple[str, bool]], defects: list[Defect]) -> str:
 
 
 def format_structured(name: str, value: str, parameters: dict[str, str], eol: str) -> str:
-    """Write such a field, each parameter on a line of its own, without the last line end."""
+    """Write such a field, each parameter on a line of its own, without the last line end.
+
+    What is not ASCII or too long for a line is encoded and continued (RFC 2231 3, 4).
+    """
     lines = [f"{name}: {value}"]
     for key, text in parameters.items():
-        if not text.isascii() or not text.isprintable():
-            encoded = "".join(
-                chr(octet) if chr(octet).isalnum() and octet < 128 else f"%{octet:02X}"
-                for octet in text.encode("utf-8", "replace")
-            )
-            lines.append(f"{key}*=utf-8''{encoded}")
+        if not text.isascii() or not text.isprintable() or len(text) > _LONGEST_PLAIN:
+            lines += _extended(key, text)
         elif _TOKEN.fullmatch(text):
             lines.append(f"{key}={text}")
         else:
@@ -210,4 +209,19 @@ def format_structured(name: str, value: str, parameters: dict[str, str], eol: st
     return f";{eol}\t".join(lines)
 
 
+def _extended(key: str, text: str) -> list[str]:
+    octets = [
+        chr(octet) if octet < 128 and chr(octet).isalnum() else f"%{octet:02X}"
+        for octet in text.encode("utf-8", "replace")
+    ]
+    if sum(map(len, octets)) <= _LONGEST_PLAIN:
+        return [f"{key}*=utf-8''{''.join(octets)}"]
+    pieces = ["".join(octets[at : at + _SECTION]) for at in range(0, len(octets), _SECTION)]
+    pieces[0] = f"utf-8''{pieces[0]}"
+    return [f"{key}*{index}*={piece}" for index, piece in enumerate(pieces)]
+
+
+#: Characters of a parameter on one line, and octets of one section, encoded three characters each.
+_LONGEST_PLAIN = 200
+_SECTION = 60
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")

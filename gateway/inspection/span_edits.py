@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import charsets
-from .parts import Part
+from .part import Part
 from .text_edits import TextChange, encode_text, known_encoding, whole_body, with_charset
 from .transfer import (
     BASE64_LINE,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from . import charsets
 from .parameters import format_structured
-from .parts import IDENTITY_ENCODINGS, Part
+from .part import IDENTITY_ENCODINGS, Part
 from .transfer import (
     BASE64_LINE,
     MOST_ENCODED,
