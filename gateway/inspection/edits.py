@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from . import enclosing_edits, structure_edits
-from .field_edits import Splice, begins_line, change_fields, eol_of, replace_field
+from .field_edits import Splice, begins_line, change_fields, closing_line, eol_of, replace_field
 from .header_text import format_field
 from .part import Part
 from .rendering import Edit, EditError, render
@@ -159,7 +159,7 @@ class Edits:
             fields["mime-version"] = b"MIME-Version: 1.0"
         body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
         header = change_fields(part, fields, eol_of(self._root), body=body)
-        return self._lay(header + splices)
+        return self._lay(header + splices + closing_line(part, eol_of(self._root)))
 
     # -- parts -------------------------------------------------------------
 
