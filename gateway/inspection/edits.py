@@ -10,6 +10,7 @@ from .field_edits import Splice, begins_line, change_fields, closing_line, eol_o
 from .header_text import format_field
 from .part import Part
 from .rendering import Edit, EditError, render
+from .scan import find
 from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
 
@@ -157,7 +158,10 @@ class Edits:
             splices.append((change.start, change.end, change.data))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
-        body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
+        # The first line of the body may become what looks like a field.
+        newline = find(part.buffer, b"\n", part.body_start, part.end)
+        first = newline if newline >= 0 else part.end
+        body = part.body_start == part.end or any(start <= first for start, _, _ in splices)
         header = change_fields(part, fields, eol_of(self._root), body=body)
         return self._lay(header + splices + closing_line(part, eol_of(self._root)))
 
