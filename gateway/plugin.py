@@ -49,7 +49,7 @@ from .core.steps import Envelope, Stage
 from .core.text import shown
 from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.base import Plugin, PluginOptions, Services
-from .inspection.defects import Defect
+from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
@@ -65,6 +65,7 @@ __all__ = [
     "Answer",
     "Command",
     "Defect",
+    "DefectKind",
     "Discard",
     "EditError",
     "Edits",
