@@ -76,6 +76,8 @@ class GlobalLimits(Table):
     """client connections in all; 0 is no limit"""
     drain: Duration = 30.0
     """seconds that messages in flight may take at a stop"""
+    old_plugins: Duration = 3600.0
+    """seconds after a reload that old sessions keep their plugins; then the new ones judge for them"""
 
 
 class Upstream(Table):

@@ -117,6 +117,11 @@ class Pipeline:
         self._on_exception = on_exception
         self._limits = limits
         self._unstarted: dict[str, str] = {}  # plugins that failed to start, and why
+        self._sessions = 0
+        self._judging = 0
+        self._successor: Pipeline | None = None
+        self._expired = False
+        self.is_stopped = False
 
     def start(self) -> None:
         """Start every plugin.  One that fails is left to its ``on_error`` for every message."""
@@ -138,7 +143,10 @@ class Pipeline:
                 self._unstarted[loaded.name] = f"did not start: {self._told(loaded, error)}"
 
     def stop(self) -> None:
-        """Stop every plugin, the last one first."""
+        """Stop every plugin, the last one first; once."""
+        if self.is_stopped:
+            return
+        self.is_stopped = True
         for loaded in reversed(self.plugins):
             if loaded.in_process:
                 if loaded.name in self._workers:
@@ -148,6 +156,32 @@ class Pipeline:
                 loaded.plugin.stop()
             except Exception as error:  # noqa: BLE001 - the others are to be stopped too
                 self._told(loaded, error)
+
+    # -- reloads -----------------------------------------------------------
+
+    def enter(self) -> None:
+        """A session begins that is to be judged by these plugins until it ends."""
+        self._sessions += 1
+
+    def leave(self) -> None:
+        """A session is over."""
+        self._sessions -= 1
+        self._stop_if_unused()
+
+    def retire(self, successor: Pipeline) -> None:
+        """Stop when the last session is over, or at :meth:`expire`: new sessions go to another."""
+        self._successor = successor
+        self._stop_if_unused()
+
+    def expire(self) -> None:
+        """Wait for no more sessions: what they have yet to bring, the successor judges."""
+        self._expired = True
+        self._stop_if_unused()
+
+    def _stop_if_unused(self) -> None:
+        unused = self._expired or not self._sessions
+        if self._successor is not None and unused and not self._judging:
+            self.stop()
 
     def subscribes(self, listener: str, protocol: str) -> frozenset[Stage]:
         """Return the stages whose messages must be held for the plugins of a listener."""
@@ -163,6 +197,16 @@ class Pipeline:
 
         buffer: the whole of it; it must stay as it is until the chunks are taken.
         """
+        if self._successor is not None and (self._expired or self.is_stopped):
+            return await self._successor.judge(buffer, start, record)
+        self._judging += 1
+        try:
+            return await self._judge(buffer, start, record)
+        finally:
+            self._judging -= 1
+            self._stop_if_unused()
+
+    async def _judge(self, buffer: Buffer, start: BodyStart, record: SessionRecord) -> Judgement:
         work = _Work(Content(buffer, self._limits))
         first = work.content
         judgement = Judgement(Outcome(Action.PASS))

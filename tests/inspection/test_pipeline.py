@@ -323,3 +323,64 @@ def test_a_plugin_in_shadow_that_hangs_or_did_not_start():
         ("timeout", "shadow"),
         ("error", "shadow"),
     ]
+
+
+def one_of(log: list[str]) -> Pipeline:
+    pipeline = Pipeline([loaded(Starting(log), "one")], AsyncioRunner())
+    pipeline.start()
+    log.clear()
+    return pipeline
+
+
+def test_a_pipeline_that_is_replaced_stops_with_its_last_session():
+    log: list[str] = []
+    old, new = one_of(log), one_of([])
+    old.enter()
+    old.enter()
+    old.retire(new)
+    old.leave()
+    assert log == [] and not old.is_stopped
+    assert [one.plugin for one in run(old.judge(PLAIN, start(), RECORD)).runs] == ["one"]
+    old.leave()
+    assert log == ["stop"] and old.is_stopped
+    unused = one_of(log)
+    unused.retire(new)
+    assert log == ["stop"]
+
+
+def test_after_its_bound_the_successor_judges_for_old_sessions():
+    old_log: list[str] = []
+    old, between, new = one_of(old_log), one_of([]), one_of([])
+    plugin = new.plugins[0].plugin
+    assert isinstance(plugin, Answering)
+    old.enter()
+    old.retire(between)
+    old.expire()
+    assert old_log == ["stop"]
+    between.retire(new)  # nobody uses it, so that it stops at once
+    assert run(old.judge(PLAIN, start(), RECORD)).outcome.action is Action.PASS
+    assert len(plugin.seen) == 1
+    old.leave()
+    assert old_log == ["stop"]
+
+
+def test_a_pipeline_does_not_stop_under_a_message():
+    log: list[str] = []
+    pipeline = Pipeline([], AsyncioRunner())
+    leaving: list[str] = []
+
+    def answer(message: Message) -> Verdict:
+        pipeline.retire(Pipeline([], AsyncioRunner()))
+        pipeline.expire()
+        leaving.extend(log)
+        return Pass()
+
+    class Ending(Starting):
+        async def inspect(self, message: Message, session: SessionRecord) -> Verdict:  # type: ignore[override]
+            return answer(message)
+
+    pipeline = Pipeline([loaded(Ending(log), "one")], AsyncioRunner())
+    pipeline.start()
+    log.clear()
+    run(pipeline.judge(PLAIN, start(), RECORD))
+    assert leaving == [] and log == ["stop"]
