@@ -27,10 +27,13 @@ from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
+from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
+from .core.steps import Stage
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
 from .inspection.threads import PluginThreads
+from .inspection.verdicts import VerdictStore
 from .observe import log_setup
 from .observe.console import Palette
 from .observe.hub import Hub, Sink
@@ -46,6 +49,7 @@ from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
 from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
 from .relay.upstream import Address, Upstream
+from .relay.views import ViewCache
 
 Result = TypeVar("Result")
 
@@ -95,12 +99,27 @@ class TwistedRunner:
         return result
 
 
+class Kept:
+    """What outlives a reload: how messages were judged on their way to clients."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Open the store.  Raises StartError."""
+        self.views = ViewCache(configuration.views.cache)
+        try:
+            self.verdicts = VerdictStore(configuration.views.verdicts)
+        except OSError as error:
+            raise StartError(f"views.verdicts: {error}") from None
+
+
 class Parts:
     """What one reading of the configuration gives: everything that a reload exchanges."""
 
-    def __init__(self, configuration: Configuration, runner: TwistedRunner, spool: SpoolSettings) -> None:
+    def __init__(
+        self, configuration: Configuration, runner: TwistedRunner, spool: SpoolSettings, kept: Kept
+    ) -> None:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
+        self._kept = kept
         try:
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
             self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
@@ -112,7 +131,7 @@ class Parts:
                 threads=runner.plugin_threads,
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
-        except (TlsError, PluginConfigErrors, OSError) as error:
+        except (TlsError, PluginConfigErrors, ValueError, OSError) as error:
             raise StartError(str(error)) from None
         self.certificates = {
             f"{table.name}/{pair.certificate.name}": expiry_of(pair.certificate)
@@ -124,6 +143,7 @@ class Parts:
         upstream = next(u for u in self.configuration.upstreams if u.name == table.upstream)
         hold = self.pipeline.subscribes(table.name, table.protocol)
         limits, timeouts, tls = table.limits, table.timeouts, table.tls
+        towards_client = hold & {Stage.RETR, Stage.FETCH}
         return SessionSettings(
             name=table.name,
             protocol=table.protocol,
@@ -144,10 +164,16 @@ class Parts:
                 idle=timeouts.idle,
             ),
             digest=table.digest,
+            watch=self.pipeline.observes(table.name, table.protocol),
+            views=self._kept.views if Stage.FETCH in hold else None,
+            verdicts=self._kept.verdicts if towards_client else None,
+            pipeline_version=self.pipeline.version,
             proxy_from=tuple(table.proxy_protocol_from),
             trusted=tuple(table.trusted_networks),
             max_connections=limits.connections,
             max_per_address=limits.connections_per_address,
+            rate_per_address=limits.connection_rate,
+            greeting_delay=table.smtp.greeting_delay if table.protocol in ("smtp", "lmtp") else 0.0,
         )
 
 
@@ -155,7 +181,7 @@ def _upstream(table: UpstreamTable) -> Upstream:
     client_tls = None
     if table.tls not in (None, "none"):
         pair = KeyPair(table.certificate, table.key) if table.certificate and table.key else None
-        client_tls = ClientTls(verify=table.verify, ca=table.ca, pair=pair)
+        client_tls = ClientTls(verify=table.verify, ca=table.ca, crl=revocation_lists(table.crl), pair=pair)
     return Upstream(
         table.name,
         [Address(address.host, address.port) for address in table.addresses],
@@ -175,6 +201,7 @@ def _server_tls(table: ListenerTable) -> ServerTls:
         protocol=table.protocol,
         profile=tls.profile,
         client_ca=tls.client_ca,
+        client_crl=revocation_lists(tls.client_crl),
         client_certificate=tls.client_certificate,
         key_log=_key_log(tls.key_log) if tls.key_log else None,
     )
@@ -231,7 +258,8 @@ class Gateway:
         self._reactor = reactor
         self._runner = TwistedRunner(reactor)
         self._spool = SpoolSettings(configuration.spool.directory, configuration.spool.memory)
-        self._parts = Parts(configuration, self._runner, self._spool)
+        self._kept = Kept(configuration)
+        self._parts = Parts(configuration, self._runner, self._spool, self._kept)
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
         self.metrics = self._make_metrics()
@@ -337,7 +365,7 @@ class Gateway:
 
     def reload(self, configuration: Configuration) -> None:
         """Build new, swap, let old sessions end.  Raises StartError, and then nothing has changed."""
-        parts = Parts(configuration, self._runner, self._spool)
+        parts = Parts(configuration, self._runner, self._spool, self._kept)
         fresh: dict[str, Listener] = {}
         kept: dict[str, Listener] = {}
         by_address = {(one.host, one.port): one for one in self.listeners.values()}
@@ -365,6 +393,7 @@ class Gateway:
         self.listeners = {**kept, **fresh}
         self.sessions.limits.total = configuration.limits.connections
         self.sessions.chooser = _transcripts(configuration)
+        self._kept.views.most_octets = configuration.views.cache
         self.metrics.certificates(parts.certificates)
         self.metrics.expect(
             listeners={table.name: table.protocol for table in configuration.listeners},

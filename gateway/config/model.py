@@ -69,6 +69,15 @@ class Spool(Table):
     """messages up to this size, in octets, stay in memory"""
 
 
+class Views(Table):
+    """``[views]``: what clients see of messages that were rewritten on the way to them."""
+
+    cache: Size = 64 * 1024 * 1024
+    """rewritten messages kept for clients that fetch pieces of them, octets in all"""
+    verdicts: FilePath | None = None
+    """an SQLite file that remembers verdicts by digest; without one they are forgotten at a restart"""
+
+
 class GlobalLimits(Table):
     """``[limits]``: bounds of the whole process."""
 
@@ -93,6 +102,8 @@ class Upstream(Table):
     """verify the server's certificate and its name"""
     ca: FilePath | None = None
     """trusted authorities, PEM; the system's if absent"""
+    crl: FilePath | None = None
+    """revocation lists of the authorities, PEM; a certificate that they do not cover is refused"""
     server_name: ServerName = ""
     """the name the certificate must have; the host if absent"""
     certificate: FilePath | None = None
@@ -129,6 +140,8 @@ class ListenerTls(Table):
     """Mozilla's: which versions and ciphers are taken"""
     client_ca: FilePath | None = None
     """authorities of client certificates, PEM"""
+    client_crl: FilePath | None = None
+    """their revocation lists, PEM; a certificate that they do not cover is refused"""
     client_certificate: Literal["none", "request", "require"] = "none"
     """whether clients are asked for a certificate"""
     key_log: FilePath | None = None
@@ -142,6 +155,8 @@ class ListenerLimits(Table):
     """client connections of this listener; 0 is no limit"""
     connections_per_address: Count = 0
     """of one IPv4 address or IPv6 /64; 0 is no limit"""
+    connection_rate: Count = 0
+    """new connections in a minute from one IPv4 address or IPv6 /64; 0 is no limit"""
     message_size: Annotated[Size, Field(ge=1)] = 100 * 1024 * 1024
     """octets of a message that is submitted or appended"""
     recipients: Annotated[Count, Field(ge=1)] = 1000
@@ -174,6 +189,8 @@ class ListenerTimeouts(Table):
 class Smtp(Table):
     """``[listeners.smtp]``: what concerns SMTP and LMTP only."""
 
+    greeting_delay: Annotated[Duration, Field(le=60.0)] = 0.0
+    """seconds until a client is greeted; who talks before is refused; 0 greets at once"""
     bare_newlines: Literal["auto", "reject", "normalise", "pass"] = "auto"
     """bare CR or LF in messages; auto: normalise from clients that have logged in, else reject"""
     vrfy: Literal["allow", "deny"] = "deny"
@@ -186,6 +203,20 @@ class Smtp(Table):
     """the greeting's text; the upstream's if absent"""
     quarantine_reply: Literal["accept", "reject"] = "accept"
     """what a client hears of a quarantined message: 250 or 550"""
+
+
+class Pop3(Table):
+    """``[listeners.pop3]``: what concerns POP3 only."""
+
+    judge_top: Switch = True
+    """where RETR is judged: answer TOP from the whole message as judged; else it shows the original"""
+
+
+class Imap(Table):
+    """``[listeners.imap]``: what concerns IMAP only."""
+
+    judge_listings: Count = 100
+    """messages that a FETCH of sizes, structures and headers may have judged first"""
 
 
 class Listener(Table):
@@ -223,6 +254,10 @@ class Listener(Table):
     """seconds of silence, by what is awaited"""
     smtp: Smtp = Smtp()
     """what concerns SMTP and LMTP only"""
+    pop3: Pop3 = Pop3()
+    """what concerns POP3 only"""
+    imap: Imap = Imap()
+    """what concerns IMAP only"""
 
 
 class PluginTable(Table):
@@ -232,8 +267,8 @@ class PluginTable(Table):
     """by which logs and metrics call it"""
     use: PluginUse
     """a plugin's name, or a path to a .py file"""
-    stages: tuple[Literal["data", "append"], ...] = ("data", "append")
-    """where messages are held for it: data (SMTP, LMTP), append (IMAP)"""
+    stages: tuple[Literal["data", "append", "retr", "top", "fetch"], ...] = ("data", "append")
+    """where it judges messages: data (SMTP, LMTP), append, fetch (IMAP), retr, top (POP3)"""
     listeners: tuple[str, ...] = ()
     """by name; none is all"""
     time_limit: PositiveDuration = 5.0
@@ -288,6 +323,8 @@ class Configuration(Table):
     """the HTTP server for Prometheus and for probes of health"""
     spool: Spool = Spool()
     """where held messages lie"""
+    views: Views = Views()
+    """what clients see of messages that were rewritten on the way to them"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)

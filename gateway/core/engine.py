@@ -47,6 +47,7 @@ from .steps import (
 )
 from .text import shown
 from .trouble import CloseReason, FaultKind, Trouble
+from .view import NoViews, ViewKey, Views
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class Engine(ABC):
         self.gone = [False, False]  # the side has closed its sending direction
         self.heard = (LineBuffer(), LineBuffer())
         self.held = [False, False]  # the body from this side is held for a verdict
+        self.views: Views = NoViews()  # what was judged, for the protocol that shows pieces of it
         self._steps: list[Step] = []
         self._serial = 0
         self._spoken = False  # the client has said something
@@ -312,9 +314,9 @@ class Engine(ABC):
         if data:
             self._steps.append(BodyData(source, data))
 
-    def _end_body(self, source: Side) -> None:
+    def _end_body(self, source: Side, key: ViewKey | None = None) -> None:
         self.in_body[source] = False
-        self._steps.append(BodyEnd(source))
+        self._steps.append(BodyEnd(source, key))
 
     def _abort_body(self, source: Side) -> None:
         self.in_body[source] = self.held[source] = False

@@ -37,7 +37,9 @@ class SessionClosed:
 class ConnectionRefused:
     """A connection was turned away before it became a session."""
 
-    reason: str  # "limit_total", "limit_listener", "limit_address", "proxy_header", "shutdown"
+    reason: (
+        str  # "limit_total", "limit_listener", "limit_address", "rate_address", "proxy_header", "shutdown"
+    )
 
 
 @dataclass(slots=True)

@@ -66,6 +66,7 @@ class FaultKind(StrEnum):
     CERTIFICATE = "certificate"
     PROXY_HEADER = "proxy_header"
     REFERRAL = "referral"
+    UNWATCHED = "unwatched"  # plugins that only observe could not be shown a message
     CLEARTEXT_LOGIN = "cleartext_login"
     INTERNAL = "internal"
 

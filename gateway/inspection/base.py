@@ -54,7 +54,7 @@ class Plugin:
 
     #: The model of the table ``options``.
     Options: ClassVar[type[BaseModel]] = PluginOptions
-    #: Whether pieces of messages are judged too (POP3 TOP, sections and parts by IMAP FETCH).
+    #: Whether pieces of messages are judged too (POP3 TOP).
     sees_partial: ClassVar[bool] = False
     #: Where a plain ``inspect`` runs: in a thread, or in a process of its own, which is killed
     #: when a message takes too long or too much memory.  There ``start``, ``inspect`` and
@@ -63,6 +63,9 @@ class Plugin:
     isolation: ClassVar[Literal["thread", "process"]] = "thread"
     #: Octets that one process may take beyond what it takes before the plugin is loaded.
     memory_limit: ClassVar[int] = 1024 * 1024 * 1024
+    #: Whether it only looks: no message is held for it, it gets a copy while the octets stream
+    #: on, and what it answers is recorded and not applied.
+    observes: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel) -> None:
         """Take the validated options.  May raise ValueError: an error of the configuration."""

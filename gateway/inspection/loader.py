@@ -113,7 +113,7 @@ class LoadedPlugin:
     def may_shadow(self) -> bool:
         """Whether it runs in shadow, for some messages at least."""
         spec = self.spec
-        return spec.shadow or (spec.share < 1 and spec.outside_share == "shadow")
+        return self.only_observes or (spec.share < 1 and spec.outside_share == "shadow")
 
     @property
     def is_async(self) -> bool:
@@ -129,6 +129,11 @@ class LoadedPlugin:
         """Octets that each of its processes may take."""
         limit = self.spec.memory_limit
         return limit if limit is not None else self.plugin.memory_limit
+
+    @property
+    def only_observes(self) -> bool:
+        """Whether its verdicts change nothing: then no message is held for it."""
+        return self.spec.shadow or self.plugin.observes
 
     def watches(self, listener: str) -> bool:
         """Tell whether it judges messages of a listener."""

@@ -7,6 +7,7 @@ no other.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ..core.steps import BodyStart, Stage
 from ..core.text import shown
 from .base import Services
 from .defects import Limits
+from .delta import Delta
 from .difference import difference
 from .edits import Edit, Edits, render
 from .loader import LoadedPlugin
@@ -67,9 +69,11 @@ class Judgement:
         the buffer is there.
     runs: one fact for each plugin that ran, in order.
     message_id: of the message, as it came; "" if it has none.
+    edits: what made the new message of the one that came, where ``chunks`` is given.
     """
 
     outcome: Outcome
+    edits: list[Edit] = field(default_factory=list)
     chunks: Iterable[bytes] | None = None
     runs: list[PluginRan] = field(default_factory=list)
     message_id: str = ""
@@ -80,6 +84,7 @@ class _Work:
     """A message on its way through the plugins, with the edits of the last one pending."""
 
     content: Content
+    delta: Delta
     edits: list[Edit] = field(default_factory=list)
     new_size: int = 0
     modified: bool = False
@@ -185,12 +190,43 @@ class Pipeline:
 
     def subscribes(self, listener: str, protocol: str) -> frozenset[Stage]:
         """Return the stages whose messages must be held for the plugins of a listener."""
+        return self._wanted(listener, protocol, observers=False)
+
+    def observes(self, listener: str, protocol: str) -> frozenset[Stage]:
+        """Return the stages whose messages are only watched: they stream, and a copy is judged."""
+        wanted = self._wanted(listener, protocol, observers=True)
+        return wanted - self.subscribes(listener, protocol)
+
+    def _wanted(self, listener: str, protocol: str, observers: bool) -> frozenset[Stage]:
         wanted: set[Stage] = set()
         for loaded in self.plugins:
-            if loaded.watches(listener):
+            if loaded.watches(listener) and loaded.only_observes is observers:
                 # TOP is always a piece of a message.
                 wanted |= loaded.stages if loaded.plugin.sees_partial else loaded.stages - {Stage.TOP}
         return STAGES.get(protocol, frozenset()) & wanted
+
+    def names(self, listener: str, stage: Stage) -> str:
+        """Name the plugins that may change a listener's messages at a stage, in their order."""
+        return "\n".join(
+            loaded.name
+            for loaded in self.plugins
+            if loaded.watches(listener) and stage in loaded.stages and not loaded.only_observes
+        )
+
+    @property
+    def version(self) -> str:
+        """A digest of the plugins and their options: with another one, cached messages are judged anew."""
+        told = repr(
+            [
+                (s.name, s.use, s.shadow, s.share, s.share_by, sorted(s.options.items(), key=str))
+                for s in (loaded.spec for loaded in self.plugins)
+            ]
+        )
+        return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
+
+    async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a thread, as the plugins are."""
+        return await self._runner.in_thread(function, *arguments)
 
     async def judge(self, buffer: Buffer, start: BodyStart, record: SessionRecord) -> Judgement:
         """Ask the plugins that subscribe about one message.
@@ -207,13 +243,13 @@ class Pipeline:
             self._stop_if_unused()
 
     async def _judge(self, buffer: Buffer, start: BodyStart, record: SessionRecord) -> Judgement:
-        work = _Work(Content(buffer, self._limits))
+        work = _Work(Content(buffer, self._limits), Delta(len(buffer)))
         first = work.content
         judgement = Judgement(Outcome(Action.PASS))
         for loaded in self.plugins:
             if why_unasked(loaded, start, record):
                 continue
-            shadow = loaded.spec.shadow or not _is_in_share(loaded, start, record)
+            shadow = loaded.only_observes or not _is_in_share(loaded, start, record)
             run, stopped = await self._run(loaded, work, start, record, shadow)
             judgement.runs.append(run)
             if stopped is not None:
@@ -237,6 +273,7 @@ class Pipeline:
             ends_with_newline=_tail(work, 2) == b"\r\n",
         )
         judgement.chunks = render(work.content.buffer, work.edits)
+        judgement.edits = work.delta.edits()
 
     # -- one plugin --------------------------------------------------------
 
@@ -279,6 +316,7 @@ class Pipeline:
             return run, _failed(loaded)
         if edits:
             work.edits, work.new_size, work.modified = edits, size, True
+            work.delta.lay_in(edits)
         elif result == "modify":
             run.result = run.applied = "pass"
         outcome = _outcome(verdict)

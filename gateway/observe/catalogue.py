@@ -12,7 +12,7 @@ from .families import OTHER, Bounded, Counts, Levels, Spread
 RESULTS = ("ok", "no", "bad", "temp", "perm", "refused", "unanswered")
 OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "unfinished")
 PROTECTIONS = ("tls", "tls-in-front", "trusted-network", "none")
-REFUSALS = ("limit_total", "limit_listener", "limit_address", "proxy_header", "shutdown")
+REFUSALS = ("limit_total", "limit_listener", "limit_address", "rate_address", "proxy_header", "shutdown")
 UPSTREAM_REASONS = ("refused", "timeout", "dns", "tls", "certificate", "unreachable")
 ACTIONS = ("passed", "rewritten", "rejected", "quarantined", "discarded", "deferred", "aborted")
 VERDICTS = ("pass", "modify", "reject", "quarantine", "discard")
