@@ -129,6 +129,8 @@ class Parts:
                 hostname=configuration.hostname,
                 on_exception=_plugin_failed,
                 threads=runner.plugin_threads,
+                limits=configuration.parse_limits(),
+                defects=configuration.inspection.defects,
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
         except (TlsError, PluginConfigErrors, ValueError, OSError) as error:

@@ -89,6 +89,15 @@ class PluginRan:
 
 
 @dataclass(slots=True)
+class MessageAmbiguous:
+    """A message was stopped because programs may read it differently, or it is beyond a limit."""
+
+    stage: Stage
+    defects: tuple[str, ...]
+    applied: str  # "reject", "quarantine", "defer"
+
+
+@dataclass(slots=True)
 class MessageSeen:
     """A message, or a piece of one, has passed or was stopped."""
 
@@ -125,5 +134,6 @@ Fact = (
     | UpstreamFailed
     | TlsFailed
     | PluginRan
+    | MessageAmbiguous
     | MessageSeen
 )

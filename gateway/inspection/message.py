@@ -30,6 +30,11 @@ class Content:
     def signed(self) -> tuple[Signed, ...]:
         return find_signed(self.root)
 
+    @cached_property
+    def ambiguity(self) -> tuple[Defect, ...]:
+        """The defects because of which another program may see what no plugin saw."""
+        return tuple(dict.fromkeys(d for part in self.root.walk() for d in part.defects))
+
 
 class Message:
     """One message, or with ``partial`` or ``section`` a piece of one, on its way.

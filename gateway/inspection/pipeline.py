@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
-from ..core.facts import PluginRan
+from ..core.facts import MessageAmbiguous, PluginRan
 from ..core.outcome import Action, Outcome
 from ..core.record import SessionRecord
 from ..core.steps import BodyStart, Stage
@@ -44,6 +44,10 @@ STAGES: dict[str, frozenset[Stage]] = {
 }
 #: A message above this is worked through in a thread, octets.
 _LARGE = 1024 * 1024
+#: Where ambiguous messages are stopped: those that clients already have in their mailbox are shown.
+_TOWARDS_SERVER = frozenset({Stage.DATA, Stage.APPEND})
+#: Defects that are named.
+_DEFECTS = 8
 #: Seconds that a plugin in processes has beyond its time limit, which its workers keep themselves.
 _GRACE = 3.0
 
@@ -69,6 +73,7 @@ class Judgement:
         the buffer is there.
     runs: one fact for each plugin that ran, in order.
     message_id: of the message, as it came; "" if it has none.
+    ambiguous: the fact that it was stopped before any plugin, and why.
     edits: what made the new message of the one that came, where ``chunks`` is given.
     """
 
@@ -77,6 +82,7 @@ class Judgement:
     chunks: Iterable[bytes] | None = None
     runs: list[PluginRan] = field(default_factory=list)
     message_id: str = ""
+    ambiguous: MessageAmbiguous | None = None
 
 
 @dataclass(slots=True)
@@ -102,6 +108,8 @@ class Pipeline:
     runner: how they are run.  hostname: the gateway's own name.
     on_exception: told of each exception of a plugin, with the plugin's name, for the log.
     threads: where plain plugins run; its own ones if absent.
+    defects: what becomes of messages towards the server that are ambiguous: "pass", "reject",
+        "quarantine".
     """
 
     def __init__(
@@ -113,7 +121,9 @@ class Pipeline:
         on_exception: Callable[[str, BaseException], None] | None = None,
         limits: Limits | None = None,
         threads: PluginThreads | None = None,
+        defects: str = "pass",
     ) -> None:
+        self._defects = defects
         self.plugins = list(plugins)
         self._threads = threads or PluginThreads()
         self._workers: dict[str, Workers] = {}
@@ -190,7 +200,10 @@ class Pipeline:
 
     def subscribes(self, listener: str, protocol: str) -> frozenset[Stage]:
         """Return the stages whose messages must be held for the plugins of a listener."""
-        return self._wanted(listener, protocol, observers=False)
+        wanted = self._wanted(listener, protocol, observers=False)
+        if self._defects != "pass":
+            wanted |= _TOWARDS_SERVER & STAGES.get(protocol, frozenset())
+        return wanted
 
     def observes(self, listener: str, protocol: str) -> frozenset[Stage]:
         """Return the stages whose messages are only watched: they stream, and a copy is judged."""
@@ -246,7 +259,11 @@ class Pipeline:
         work = _Work(Content(buffer, self._limits), Delta(len(buffer)))
         first = work.content
         judgement = Judgement(Outcome(Action.PASS))
+        if self._defects != "pass" and start.stage in _TOWARDS_SERVER:
+            await self._stop_ambiguous(first, start, judgement)
         for loaded in self.plugins:
+            if judgement.ambiguous is not None:
+                break
             if why_unasked(loaded, start, record):
                 continue
             shadow = loaded.only_observes or not _is_in_share(loaded, start, record)
@@ -260,6 +277,22 @@ class Pipeline:
                 await self._finish(work, judgement)
         judgement.message_id = shown(Message(first, start).message_id)
         return judgement
+
+    async def _stop_ambiguous(self, content: Content, start: BodyStart, judgement: Judgement) -> None:
+        """Stop a message that other programs may read otherwise than the plugins would."""
+        if len(content.buffer) > _LARGE:
+            found = await self._runner.in_thread(lambda: content.ambiguity)
+        else:
+            found = content.ambiguity
+        if not found:
+            return
+        names = tuple(str(defect) for defect in found[:_DEFECTS])
+        reason = f"Message is ambiguous or beyond a limit: {', '.join(names).replace('_', ' ')}"
+        verdict = Quarantine(reason) if self._defects == "quarantine" else Reject(reason)
+        outcome = _outcome(verdict)
+        assert outcome is not None
+        judgement.outcome = outcome
+        judgement.ambiguous = MessageAmbiguous(start.stage, names, str(outcome.action))
 
     async def _finish(self, work: _Work, judgement: Judgement) -> None:
         if work.new_size > _LARGE:

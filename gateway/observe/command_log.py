@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -104,6 +105,7 @@ class CommandLog(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
             MessageSeen: self._message,
         }
         wanted = {
@@ -297,6 +299,10 @@ class CommandLog(Sink):
         if fact.diff:
             fields["diff"] = fact.diff
         self._line(record, now, loudness(record, fact), "plugin", fields)
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        fields: dict[str, object] = {"stage": fact.stage, "applied": fact.applied, "defects": fact.defects}
+        self._line(record, now, WARNING, "message_ambiguous", fields)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         fields: dict[str, object] = {

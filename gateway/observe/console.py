@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -89,6 +90,7 @@ class Console(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
             MessageSeen: self._message,
         }
         return {
@@ -255,6 +257,10 @@ class Console(Sink):
             self._say(record, now, "step", {"-": "red", "+": "green"}.get(line[:1], "dim"), f"  {line}", "")
         if len(fact.diff) > _DIFF_LINES:
             self._say(record, now, "step", "dim", f"  {len(fact.diff) - _DIFF_LINES} more lines", "")
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        text = f"ambiguous message, so {fact.applied}"
+        self._say(record, now, "warn", "yellow", text, ", ".join(fact.defects).replace("_", " "))
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         size = octets(fact.size)

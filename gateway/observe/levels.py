@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -44,6 +45,7 @@ FLOOR: dict[type, int] = {
     Refused: INFO,
     ExtensionStruck: DEBUG,
     PluginRan: INFO,
+    MessageAmbiguous: WARNING,
     MessageSeen: INFO,
 }
 #: The highest level each can have, where it differs from the lowest.

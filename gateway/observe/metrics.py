@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -115,6 +116,7 @@ class Metrics(Catalogue, Sink, Collector):
             Fault: self._fault,
             ExtensionStruck: self._struck,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
             MessageSeen: self._message,
         }
 
@@ -193,6 +195,9 @@ class Metrics(Catalogue, Sink, Collector):
     def _plugin(self, record: SessionRecord, fact: PluginRan, now: float) -> None:
         self.plugin_runs.add(fact.plugin, fact.stage, fact.result, fact.applied)
         self.plugin_seconds.observe(fact.seconds, fact.plugin)
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        self.ambiguous.add(record.protocol, fact.stage, fact.applied)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         self.messages.add(record.protocol, fact.stage, within(fact.action, ACTIONS))
