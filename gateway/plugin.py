@@ -59,7 +59,7 @@ from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
 from .inspection.base import Plugin, PluginOptions, Services
-from .inspection.defects import Defect
+from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
@@ -72,6 +72,7 @@ from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdi
 
 __all__ = [
     "Defect",
+    "DefectKind",
     "Discard",
     "EditError",
     "Edits",

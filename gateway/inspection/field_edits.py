@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import Part
+from .part import Part
 from .scan import find
 
 #: What to replace and with what: start, end, data.
@@ -25,7 +25,7 @@ def root_of(part: Part) -> Part:
 
 def begins_line(part: Part, place: int) -> bool:
     """Tell whether an offset stands at the beginning of a line."""
-    return place <= part.start or part.buffer[place - 1 : place] == b"\n"
+    return place <= 0 or part.buffer[place - 1 : place] == b"\n"
 
 
 def replace_field(part: Part, start: int, end: int, data: bytes, eol: bytes) -> Splice:

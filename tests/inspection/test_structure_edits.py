@@ -29,7 +29,7 @@ messages = st.builds(
     lambda name, form: FORMS[form](WELL_FORMED[name]), st.sampled_from(NAMES), st.sampled_from(sorted(FORMS))
 )
 anything = st.one_of(soups, messages)
-names = st.sampled_from(["", "notice.txt", "ä ö.txt", 'a"b;c\\.txt'])
+names = st.sampled_from(["", "notice.txt", "ä ö.txt", 'a"b;c\\.txt', "x" * 3000, "ü" * 300])
 bodies = st.one_of(
     st.binary(max_size=60),
     st.sampled_from(
