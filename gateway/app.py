@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -29,14 +29,17 @@ from .config.model import Upstream as UpstreamTable
 from .config.reading import read
 from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
+from .core.facts import Fact
+from .core.record import SessionRecord
 from .core.steps import Stage
+from .inspection.guard import HOOKS, FactWatchers, overrides
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
 from .inspection.threads import PluginThreads
 from .inspection.verdicts import VerdictStore
 from .observe import log_setup
 from .observe.console import Palette
-from .observe.hub import Hub, Sink
+from .observe.hub import Hub, Sink, Watch
 from .observe.metrics import Metrics
 from .observe.transcript import Choice, Transcripts
 from .observe.writer import Writer
@@ -99,6 +102,19 @@ class TwistedRunner:
         return result
 
 
+class PluginFacts(Sink):
+    """Shows facts to the plugins that have ``on_fact``."""
+
+    def __init__(self, watchers: FactWatchers) -> None:
+        self._watchers = watchers
+
+    def watches(self) -> dict[type, Watch]:
+        return dict.fromkeys(get_args(Fact), self._show) if self._watchers else {}
+
+    def _show(self, record: SessionRecord, fact: object, now: float) -> None:
+        self._watchers(record, fact)
+
+
 class Kept:
     """What outlives a reload: how messages were judged on their way to clients."""
 
@@ -109,6 +125,11 @@ class Kept:
             self.verdicts = VerdictStore(configuration.views.verdicts)
         except OSError as error:
             raise StartError(f"views.verdicts: {error}") from None
+
+    def figures(self) -> tuple[float, float, float, float]:
+        """Return what the metrics show: hits, misses, octets, failures."""
+        views = self.views
+        return views.hits, views.misses, views.octets, self.verdicts.failures
 
 
 class Parts:
@@ -170,6 +191,11 @@ class Parts:
             views=self._kept.views if Stage.FETCH in hold else None,
             verdicts=self._kept.verdicts if towards_client else None,
             pipeline_version=self.pipeline.version,
+            guards=tuple(
+                plugin
+                for plugin in self.plugins
+                if plugin.watches(table.name) and any(overrides(plugin, f"on_{hook}") for hook in HOOKS)
+            ),
             proxy_from=tuple(table.proxy_protocol_from),
             trusted=tuple(table.trusted_networks),
             max_connections=limits.connections,
@@ -265,10 +291,12 @@ class Gateway:
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
         self.metrics = self._make_metrics()
-        sinks: list[Sink] = [*extra_sinks, self.metrics]
+        self._plugin_facts = PluginFacts(FactWatchers(self._parts.plugins, _plugin_failed))
+        sinks: list[Sink] = [*extra_sinks, self.metrics, self._plugin_facts]
         self.hub = Hub(sinks)
         self.metrics.watch_hub(self.hub)
         self.metrics.watch_spool(lambda: self._spool.in_use)
+        self.metrics.watch_views(self._kept.figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)
@@ -395,6 +423,9 @@ class Gateway:
         self.listeners = {**kept, **fresh}
         self.sessions.limits.total = configuration.limits.connections
         self.sessions.chooser = _transcripts(configuration)
+        plugin_facts = PluginFacts(FactWatchers(parts.plugins, _plugin_failed))
+        self.hub.exchange(self._plugin_facts, plugin_facts)
+        self._plugin_facts = plugin_facts
         self._kept.views.most_octets = configuration.views.cache
         self.metrics.certificates(parts.certificates)
         self.metrics.expect(

@@ -58,6 +58,7 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
@@ -71,6 +72,9 @@ from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
 __all__ = [
+    "Allow",
+    "Answer",
+    "Command",
     "Defect",
     "DefectKind",
     "Discard",
@@ -80,6 +84,7 @@ __all__ = [
     "EmbeddedKind",
     "Envelope",
     "Field",
+    "Login",
     "Message",
     "Modify",
     "Part",
@@ -87,12 +92,14 @@ __all__ = [
     "Plugin",
     "PluginOptions",
     "Quarantine",
+    "Refuse",
     "Reject",
     "Services",
     "SessionRecord",
     "Signed",
     "SignedKind",
     "Stage",
+    "Tag",
     "Verdict",
     "in_share",
     "is_field_name",

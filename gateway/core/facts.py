@@ -37,9 +37,9 @@ class SessionClosed:
 class ConnectionRefused:
     """A connection was turned away before it became a session."""
 
-    reason: (
-        str  # "limit_total", "limit_listener", "limit_address", "rate_address", "proxy_header", "shutdown"
-    )
+    #: "limit_total", "limit_listener", "limit_address", "rate_address", "proxy_header", "shutdown",
+    #: "plugin".
+    reason: str
 
 
 @dataclass(slots=True)
@@ -98,6 +98,17 @@ class MessageAmbiguous:
 
 
 @dataclass(slots=True)
+class PluginAnswered:
+    """A plugin answered at a hook, and not simply with Allow."""
+
+    plugin: str
+    hook: str  # "connect", "command", "login"
+    result: str  # "refuse", "tag", "error"
+    applied: str  # "refuse", "allow", "shadow"
+    detail: str = ""
+
+
+@dataclass(slots=True)
 class MessageSeen:
     """A message, or a piece of one, has passed or was stopped."""
 
@@ -135,5 +146,6 @@ Fact = (
     | TlsFailed
     | PluginRan
     | MessageAmbiguous
+    | PluginAnswered
     | MessageSeen
 )

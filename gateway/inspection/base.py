@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..core.record import SessionRecord
+from .answers import Answer, Command, Login
 from .message import Message
 from .verdict import Verdict
 
@@ -56,6 +57,9 @@ class Plugin:
     Options: ClassVar[type[BaseModel]] = PluginOptions
     #: Whether pieces of messages are judged too (POP3 TOP).
     sees_partial: ClassVar[bool] = False
+    #: Whether it only looks: no message is held for it, it gets a copy while the octets stream
+    #: on, and what it answers is recorded and not applied.
+    observes: ClassVar[bool] = False
     #: Where a plain ``inspect`` runs: in a thread, or in a process of its own, which is killed
     #: when a message takes too long or too much memory.  There ``start``, ``inspect`` and
     #: ``stop`` are called in each process, one message at a time; the gateway's own object is
@@ -63,9 +67,6 @@ class Plugin:
     isolation: ClassVar[Literal["thread", "process"]] = "thread"
     #: Octets that one process may take beyond what it takes before the plugin is loaded.
     memory_limit: ClassVar[int] = 1024 * 1024 * 1024
-    #: Whether it only looks: no message is held for it, it gets a copy while the octets stream
-    #: on, and what it answers is recorded and not applied.
-    observes: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel) -> None:
         """Take the validated options.  May raise ValueError: an error of the configuration."""
@@ -79,6 +80,24 @@ class Plugin:
 
     def stop(self) -> None:
         """Let go of everything, after the last message."""
+
+    def on_connect(self, session: SessionRecord) -> Answer:
+        """Answer when a client has connected, before it is greeted.
+
+        This and the next three are called on the reactor and must return at once.
+        """
+
+    def on_command(self, command: Command, session: SessionRecord) -> Answer:
+        """Answer when a client has given a command, before the server hears of it."""
+
+    def on_login(self, login: Login, session: SessionRecord) -> Answer:
+        """Answer when the server has accepted a login, before the client hears of that.
+
+        A refused client hears that it is not authorised, and is disconnected.
+        """
+
+    def on_fact(self, fact: object, session: SessionRecord) -> None:
+        """See what happens: one of the types in `gateway.core.facts` and `gateway.core.steps`."""
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict | Awaitable[Verdict]:
         """Judge one message.

@@ -23,6 +23,8 @@ from .shares import SHARE_BY
 
 #: The group of entry points; the bundled plugins are in it as anybody's.
 GROUP = "mailgate.plugins"
+#: By which a plugin does anything; it has at least one of them.
+METHODS = ("inspect", "on_connect", "on_command", "on_login", "on_fact")
 ON_ERROR = ("defer", "pass", "reject")
 OUTSIDE_SHARE = ("skip", "shadow")
 ISOLATION = ("", "thread", "process")
@@ -102,7 +104,9 @@ class LoadedPlugin:
 
     @property
     def stages(self) -> frozenset[Stage]:
-        return self.spec.stages
+        """Where it judges messages: nowhere without `inspect`."""
+        judges = type(self.plugin).inspect is not Plugin.inspect
+        return self.spec.stages if judges else frozenset()
 
     @property
     def edit_signed(self) -> bool:
@@ -120,6 +124,11 @@ class LoadedPlugin:
         return inspect.iscoroutinefunction(self.plugin.inspect)
 
     @property
+    def only_observes(self) -> bool:
+        """Whether its verdicts change nothing: then no message is held for it."""
+        return self.spec.shadow or self.plugin.observes
+
+    @property
     def in_process(self) -> bool:
         """Whether it runs in processes of its own."""
         return (self.spec.isolation or self.plugin.isolation) == "process"
@@ -129,11 +138,6 @@ class LoadedPlugin:
         """Octets that each of its processes may take."""
         limit = self.spec.memory_limit
         return limit if limit is not None else self.plugin.memory_limit
-
-    @property
-    def only_observes(self) -> bool:
-        """Whether its verdicts change nothing: then no message is held for it."""
-        return self.spec.shadow or self.plugin.observes
 
     def watches(self, listener: str) -> bool:
         """Tell whether it judges messages of a listener."""
@@ -316,8 +320,8 @@ def _line_of(error: BaseException, path: Path) -> str:
 def _checked(found: Any, where: str) -> type[Plugin]:
     if not (isinstance(found, type) and issubclass(found, Plugin)):
         raise Unusable(f"{where} is no class derived from gateway.plugin.Plugin")
-    if found.inspect is Plugin.inspect:
-        raise Unusable(f"{where} has no method inspect")
+    if not any(getattr(found, name) is not getattr(Plugin, name) for name in METHODS):
+        raise Unusable(f"{where} has none of the methods {_list(METHODS)}")
     if not (isinstance(found.Options, type) and issubclass(found.Options, BaseModel)):
         raise Unusable(f"{where}: Options is no model (derive it from gateway.plugin.PluginOptions)")
     return found

@@ -17,6 +17,7 @@ from ..core.facts import (
     ConnectionRefused,
     MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -106,6 +107,7 @@ class CommandLog(Sink):
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
         wanted = {
@@ -303,6 +305,16 @@ class CommandLog(Sink):
     def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
         fields: dict[str, object] = {"stage": fact.stage, "applied": fact.applied, "defects": fact.defects}
         self._line(record, now, WARNING, "message_ambiguous", fields)
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        fields: dict[str, object] = {
+            "plugin": fact.plugin,
+            "hook": fact.hook,
+            "result": fact.result,
+            "applied": fact.applied,
+            "detail": fact.detail,
+        }
+        self._line(record, now, loudness(record, fact), "plugin_answer", fields)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         fields: dict[str, object] = {

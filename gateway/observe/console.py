@@ -11,6 +11,7 @@ from ..core.facts import (
     ConnectionRefused,
     MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -91,6 +92,7 @@ class Console(Sink):
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
         return {
@@ -261,6 +263,15 @@ class Console(Sink):
     def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
         text = f"ambiguous message, so {fact.applied}"
         self._say(record, now, "warn", "yellow", text, ", ".join(fact.defects).replace("_", " "))
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        level = loudness(record, fact)
+        if level < self._level:
+            return
+        came = f", so {fact.applied}" if fact.result == "error" or fact.applied == "shadow" else ""
+        text = f"plugin {fact.plugin} at {fact.hook}: {fact.result}{came}"
+        warns = level >= WARNING
+        self._say(record, now, "warn" if warns else "step", "yellow" if warns else "dim", text, fact.detail)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         size = octets(fact.size)

@@ -17,6 +17,7 @@ from ..core.facts import (
     ConnectionRefused,
     MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -72,6 +73,7 @@ class Metrics(Catalogue, Sink, Collector):
         self._open: set[str] = set()
         self._spool: Callable[[], float] = lambda: 0
         self._dropped: Callable[[], float] = lambda: 0
+        self._views: Callable[[], tuple[float, float, float, float]] = lambda: (0, 0, 0, 0)
         self.expect(listeners, upstreams, plugins, shadows)
         registry.register(self)
         if process:
@@ -87,6 +89,10 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_spool(self, octets: Callable[[], float]) -> None:
         """Show how much the spools hold; ``octets`` may be called from another thread."""
         self._spool = octets
+
+    def watch_views(self, figures: Callable[[], tuple[float, float, float, float]]) -> None:
+        """Show the cache of rewritten messages: hits, misses, octets, failures of the verdict store."""
+        self._views = figures
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Show how many log lines were dropped; ``dropped`` may be called from another thread."""
@@ -117,6 +123,7 @@ class Metrics(Catalogue, Sink, Collector):
             ExtensionStruck: self._struck,
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
 
@@ -199,6 +206,9 @@ class Metrics(Catalogue, Sink, Collector):
     def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
         self.ambiguous.add(record.protocol, fact.stage, fact.applied)
 
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        self.plugin_answers.add(fact.plugin, fact.hook, fact.result)
+
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         self.messages.add(record.protocol, fact.stage, within(fact.action, ACTIONS))
         self.sizes.observe(fact.size, record.protocol, fact.stage)
@@ -228,6 +238,19 @@ class Metrics(Catalogue, Sink, Collector):
         )
         yield CounterMetricFamily(
             "mailgate_log_lines_dropped", "Log lines that could not be written.", self._dropped()
+        )
+        hits, misses, kept, failures = self._views()
+        yield CounterMetricFamily(
+            "mailgate_verdict_cache_hits", "Fetched messages of which the verdict was at hand.", hits
+        )
+        yield CounterMetricFamily(
+            "mailgate_verdict_cache_misses", "Fetched messages of which it was not.", misses
+        )
+        yield GaugeMetricFamily(
+            "mailgate_view_bytes", "Octets of rewritten messages kept for clients that fetch pieces.", kept
+        )
+        yield CounterMetricFamily(
+            "mailgate_verdict_store_errors", "Verdicts that could not be read or remembered.", failures
         )
         sinks = CounterMetricFamily("mailgate_sink_errors", "Facts that a sink failed on.", labels=("sink",))
         for name, count in (self._hub.failures.copy() if self._hub else {}).items():

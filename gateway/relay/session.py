@@ -39,6 +39,7 @@ from ..core.steps import (
 )
 from ..core.trouble import CloseReason, FaultKind, Trouble
 from ..core.view import Slice, ViewKey
+from ..inspection.guard import SessionGuard
 from ..observe.hub import Hub
 from ..wire.dots import DotEncoder
 from ..wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderParser
@@ -77,6 +78,7 @@ class Session:
         "_delay",
         "_dialer",
         "_engine",
+        "_guard",
         "_hub",
         "_keeper",
         "_kept",
@@ -114,6 +116,9 @@ class Session:
         self.links: list[Link | None] = [None, None]
         self._engine = settings.engine(settings.rules, record)
         self._watching = 0
+        self._guard: SessionGuard | None = None
+        if settings.guards:
+            self._guard = self._engine.guard = SessionGuard(settings.guards, record, self._publish)
         self._views: SessionViews | None = None
         if settings.views is not None:
             self._views = SessionViews(settings.views, record, settings.pipeline_version)
@@ -165,6 +170,13 @@ class Session:
                 self._input(self._engine.fail, Trouble.TOO_MANY)
             return
         self._publish(SessionOpened())
+        if self._guard is not None and (why := self._guard.connect()):
+            self._publish(ConnectionRefused("plugin"))
+            if settings.tls_mode == "implicit":
+                self._over(CloseReason.POLICY, why)
+            else:
+                self._input(self._engine.fail, Trouble.REFUSED)
+            return
         if settings.tls_mode == "implicit":
             self._begin_tls(CLIENT, early)
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..core.engine import Engine
 from ..core.rules import Rules
 from ..core.steps import Stage
+from ..inspection.loader import LoadedPlugin
 from ..inspection.pipeline import Pipeline
 from ..inspection.verdicts import VerdictStore
 from .spool import SpoolSettings
@@ -68,6 +69,7 @@ class SessionSettings:
     views: ViewCache | None = None  # where FETCH is held
     verdicts: VerdictStore | None = None  # where messages towards clients are held
     pipeline_version: str = ""
+    guards: tuple[LoadedPlugin, ...] = ()  # plugins that answer when clients connect, command, log in
     proxy_from: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()
     max_connections: int = 0

@@ -202,3 +202,20 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_ambiguous_messages_are_refused_where_that_is_configured(scene: Scene):
+    """Programs that read two content types differently show parts that no plugin saw."""
+    gateway = scene.start("one", limits='[inspection]\ndefects = "reject"')
+    with scene.client() as client:
+        client.ehlo()
+        client.mail("a@example.org")
+        client.rcpt("alice@example.org")
+        code, words = client.data(
+            "Subject: odd\r\nContent-Type: text/plain\r\nContent-Type: text/html\r\n\r\nHello.\r\n"
+        )
+        assert code == 550 and b"duplicate content type" in words
+        assert send(client, "good")[0] == 250
+    line = gateway.wait_for_log(lambda line: line.get("event") == "message_ambiguous")
+    assert (line["applied"], line["defects"]) == ("reject", ["duplicate_content_type"])
+    assert marks(scene) == {"good": "one"}

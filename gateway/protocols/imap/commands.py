@@ -87,6 +87,9 @@ class Commands(Appending, Logins):
             self._error(tag, command, "BAD Literal within quotes")
             return
         problem = self._problem(tag, text, literal, command)
+        if not problem and (why := self._forbids(verb, args)):
+            self._refuse(tag, command, f"NO [NOPERM] {why}", literal, "plugin")
+            return
         if problem:
             self._refuse(tag, command, problem, literal)
             return

@@ -23,6 +23,7 @@ WORDS: dict[Trouble, str] = {
     Trouble.TLS_REQUIRED: "[PRIVACYREQUIRED] Must issue STARTTLS first",
     Trouble.TOO_MANY: "[UNAVAILABLE] Too many connections, try again later",
     Trouble.TOO_MANY_ERRORS: "Too many errors",
+    Trouble.REFUSED: "Access denied",
     Trouble.IDLE: "Disconnected for inactivity",
     Trouble.SHUTDOWN: "[UNAVAILABLE] Service shutting down, try again later",
     Trouble.PROTOCOL: "[CLIENTBUG] Protocol error",
@@ -86,6 +87,7 @@ class Conversation(Engine):
         self._said_goodbye = False
         self._stopping = False
         self._logged_in = False
+        self._forbidden = ""  # why plugins refuse the login that has just succeeded
         self._mailbox = ""
         self._selections = 0
         self._validity = 0  # the selected mailbox's UIDVALIDITY

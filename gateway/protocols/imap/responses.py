@@ -185,6 +185,12 @@ class Responses(Fetching):
             return
         self._command_over(tag, flight, status)
         self._tell_verb(flight, status, rest)
+        if self._forbidden:
+            text = f"NO [AUTHORIZATIONFAILED] {self._forbidden}"
+            if flight.command is not None:
+                self._tell_tagged(tag, flight.command, text, "plugin")
+            self._finish(CloseReason.POLICY, self._forbidden)
+            return
         viewed = self._viewing if flight.argument == "view" else None
         if viewed is not None:
             self._viewing = None

@@ -60,6 +60,7 @@ WORDS: dict[Trouble, str] = {
     Trouble.TLS_REQUIRED: "[SYS/PERM] Must issue STLS first",
     Trouble.TOO_MANY: "[SYS/TEMP] Too many connections, try again later",
     Trouble.TOO_MANY_ERRORS: "[SYS/PERM] Too many errors",
+    Trouble.REFUSED: "[SYS/PERM] Access denied",
     Trouble.IDLE: "[SYS/TEMP] Disconnected for inactivity",
     Trouble.SHUTDOWN: "[SYS/TEMP] Service shutting down, try again later",
     Trouble.PROTOCOL: "[SYS/PERM] Protocol error",
@@ -330,6 +331,8 @@ class Pop3Engine(Engine):
         elif len(rest.translate(None, _CONTROLS)) != len(rest):
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(self._command(verb.decode(), verb.decode()), "Control character in argument")
+        elif why := self._forbids(verb.decode(), rest):
+            self._error(self._command(verb.decode(), verb.decode()), f"[SYS/PERM] {why}", "plugin")
         else:
             handler(self, rest)
 
@@ -614,9 +617,11 @@ class Pop3Engine(Engine):
 
     def _r_login(self, entry: Entry[Handler], line: bytes) -> None:
         login, self._login = self._login, None
+        why = ""
         if line.startswith(b"+OK"):
-            outcome = "ok"
-            self._authenticated = True
+            why = self._forbids_login(login.user, login.mechanism) if login is not None else ""
+            outcome = "policy" if why else "ok"
+            self._authenticated = not why
         elif b"[SYS/TEMP]" in line or b"[IN-USE]" in line or b"[LOGIN-DELAY]" in line:
             outcome = "error"
         else:
@@ -624,7 +629,15 @@ class Pop3Engine(Engine):
         if login is not None:
             reveals = login.reveals or login.mechanism == "USER"
             self._emit(LoginSeen(login.mechanism, login.user, outcome, reveals, login.sent, shown(line, 100)))
-        self._pass(entry, line)
+        if not why:
+            self._pass(entry, line)
+            return
+        reply = f"-ERR [AUTH] {why}"
+        self._send(CLIENT, reply.encode() + b"\r\n")
+        if entry.command is not None:
+            self._emit(Refused(entry.command.verb, "plugin"))
+            self._reply(entry.command, "refused", reply)
+        self._finish(CloseReason.POLICY, why)
 
     def _forget_login(self, outcome: str) -> None:
         login, command = self._login, self._login_command
