@@ -191,8 +191,16 @@ def _configured(path: Path) -> Iterator[Row]:
 
 def _traits(kind: type[Plugin]) -> Iterator[str]:
     """Say how a plugin runs."""
+    from ..inspection.base import Plugin as Base
+    from ..inspection.loader import METHODS
     from ..observe.terminal import octets
 
+    hooks = [name for name in METHODS[1:] if getattr(kind, name) is not getattr(Base, name)]
+    if hooks:
+        yield f"has {', '.join(hooks)}"
+    if kind.inspect is Base.inspect:
+        yield "judges no messages"
+        return
     if inspect.iscoroutinefunction(kind.inspect):
         yield "runs on the reactor"
     elif kind.isolation == "process":

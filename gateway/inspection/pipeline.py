@@ -24,6 +24,7 @@ from .defects import Limits
 from .delta import Delta
 from .difference import difference
 from .edits import Edit, Edits, render
+from .guard import overrides
 from .loader import LoadedPlugin
 from .message import Content, Message
 from .processes import WorkerFailure, Workers
@@ -48,6 +49,7 @@ _LARGE = 1024 * 1024
 _TOWARDS_SERVER = frozenset({Stage.DATA, Stage.APPEND})
 #: Defects that are named.
 _DEFECTS = 8
+_ASKED_BY_SESSIONS = ("on_command", "on_login")
 #: Seconds that a plugin in processes has beyond its time limit, which its workers keep themselves.
 _GRACE = 3.0
 
@@ -189,7 +191,12 @@ class Pipeline:
         self._stop_if_unused()
 
     def expire(self) -> None:
-        """Wait for no more sessions: what they have yet to bring, the successor judges."""
+        """Wait for no more sessions: what they have yet to bring, the successor judges.
+
+        Sessions ask plugins about commands and logins until they end, so that these stay.
+        """
+        if any(overrides(loaded, hook) for loaded in self.plugins for hook in _ASKED_BY_SESSIONS):
+            return
         self._expired = True
         self._stop_if_unused()
 

@@ -114,7 +114,7 @@ def test_tables_of_plugins_pass_the_check(page: str, folder: Path):
 
 def test_examples_in_python_run(tmp_path: Path):
     found = [text for _, text in blocks(REFERENCE, "python")]
-    assert len(found) == 4
+    assert len(found) == 5
     for number, text in enumerate(found):
         if "(Plugin)" in text:
             path = tmp_path / f"example{number}.py"

@@ -11,6 +11,7 @@ import pytest
 from gateway.core.outcome import Action
 from gateway.core.record import SessionRecord
 from gateway.core.steps import Stage
+from gateway.inspection.answers import Command
 from gateway.inspection.base import Plugin, PluginOptions, Services
 from gateway.inspection.defects import Limits
 from gateway.inspection.message import Message
@@ -363,6 +364,21 @@ def test_after_its_bound_the_successor_judges_for_old_sessions():
     assert len(plugin.seen) == 1
     old.leave()
     assert old_log == ["stop"]
+
+
+def test_plugins_that_sessions_ask_stay_until_these_are_over():
+    class Asked(Starting):
+        def on_command(self, command: Command, session: SessionRecord) -> None:
+            pass
+
+    log: list[str] = []
+    old = Pipeline([loaded(Asked(log), "asked")], AsyncioRunner())
+    old.enter()
+    old.retire(one_of([]))
+    old.expire()
+    assert log == [] and not old.is_stopped
+    old.leave()
+    assert log == ["stop"]
 
 
 def test_a_pipeline_does_not_stop_under_a_message():

@@ -440,7 +440,9 @@ def test_wrong_tables(tmp_path: Path):
     path = tmp_path / "on.py"
     path.write_text(PLUGIN.replace("    def inspect", "    async def inspect"))
     wrong = PluginSpec("x", str(path), options={"folder": "x"})
-    assert "runs on the reactor" in str(check_plugins([wrong])[0])
+    assert str(check_plugins([wrong])[0]).endswith("in a process of its own: async inspect")
+    path.write_text(PLUGIN + "\n    def on_login(self, login, session):\n        return None\n")
+    assert str(check_plugins([wrong])[0]).endswith("in a process of its own: on_login")
     path.write_text(PLUGIN)
     more: dict[str, Any]
     for more, place in (
