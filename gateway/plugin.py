@@ -34,12 +34,23 @@ To try it in a test::
         plugin = Tag(Tag.Options())
         message = Message.of(b"Subject: hello\\r\\n\\r\\nHello.\\r\\n")
         session = SessionRecord("id", "smtp", "mx", "192.0.2.1", 1024)
-        assert isinstance(plugin.inspect(message, session), Modify)
+        verdict = plugin.inspect(message, session)
+        assert isinstance(verdict, Modify)
+        assert b"Subject: [external] hello" in verdict.edits.apply()
+
+``mailgate plugin new NAME`` writes both, to begin with; ``mailgate inspect FILE -c FILE`` shows
+what a configuration's plugins make of a message.
 
 Everything about a message (its octets, its header, its parts, its envelope) is in
 :class:`Message`, what is known of the session in :class:`SessionRecord`.  A plugin sees no
 transport and no password.  The verdicts are ``Pass()``, ``Modify(edits)``, ``Reject(reason)``,
 ``Quarantine(reason)`` and ``Discard()``; any other answer counts as a failure of the plugin.
+
+``async def inspect`` runs on the reactor and must not block; a plain ``inspect`` runs in a
+thread, or with ``isolation = "process"`` in a process of its own, with a limit of memory.  A
+plugin that fails, in whatever way, fails one message, and its table's ``on_error`` settles that.
+
+``docs/plugins.md`` tells all of it, ``docs/tutorial.md`` how to begin.
 '''
 
 from __future__ import annotations
