@@ -47,7 +47,8 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
-from .inspection.base import Plugin, PluginOptions, Services
+from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
+from .inspection.bodies import bodies, for_part, squeezed
 from .inspection.defects import Defect
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
@@ -69,6 +70,7 @@ __all__ = [
     "Field",
     "Message",
     "Modify",
+    "OnSigned",
     "Part",
     "Pass",
     "Plugin",
@@ -79,8 +81,12 @@ __all__ = [
     "SessionRecord",
     "Signed",
     "SignedKind",
+    "SignedOptions",
     "Stage",
     "Verdict",
+    "bodies",
+    "for_part",
     "is_field_name",
     "shown",
+    "squeezed",
 ]
