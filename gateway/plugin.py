@@ -47,6 +47,7 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.addresses import domains_of, plain_domain
 from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
 from .inspection.bodies import bodies, for_part, squeezed
 from .inspection.defects import Defect
@@ -54,6 +55,7 @@ from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
 from .inspection.header_text import is_field_name
+from .inspection.html_body import body_begins
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.signatures import Signed, SignedKind
@@ -85,8 +87,11 @@ __all__ = [
     "Stage",
     "Verdict",
     "bodies",
+    "body_begins",
+    "domains_of",
     "for_part",
     "is_field_name",
+    "plain_domain",
     "shown",
     "squeezed",
 ]

@@ -11,30 +11,34 @@ _OPAQUE = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7
 _NOT_ENTERED = ("multipart/report", "multipart/digest")
 
 
-def bodies(root: Part) -> Iterator[Part]:
+def bodies(root: Part, every: bool = False) -> Iterator[Part]:
     """Give the parts that a reader sees as the message's text, and what hides them if encrypted.
 
-    No attachments, enclosed messages and delivery reports.
+    No attachments, enclosed messages and delivery reports.  With ``every``, as a warning wants
+    it: also the text of a report, and a text that has a file's name and is not said to be
+    an attachment, since most programs show them.
     """
     waiting = [root]
     while waiting:
         part = waiting.pop()
-        if part.is_attachment and part.content_type in _BODY_TYPES:
-            continue
-        if part.content_type in _BODY_TYPES or part.content_type in _OPAQUE:
+        if part.content_type in _BODY_TYPES:
+            if _is_body(part, every):
+                yield part
+        elif part.content_type in _OPAQUE:
             yield part
         elif part.content_type == "multipart/alternative":
             waiting.extend(reversed(part.children))
-        elif part.is_multipart and part.content_type not in _NOT_ENTERED:
-            shown = next((child for child in part.children if _is_body(child)), None)
+        elif part.is_multipart and (every or part.content_type not in _NOT_ENTERED):
+            shown = next((child for child in part.children if _is_body(child, every)), None)
             if shown is not None:
                 waiting.append(shown)
 
 
-def _is_body(part: Part) -> bool:
+def _is_body(part: Part, every: bool) -> bool:
     if part.is_multipart or part.content_type in _OPAQUE:
         return True
-    return part.content_type in _BODY_TYPES and not part.is_attachment
+    attached = part.disposition == "attachment" if every else part.is_attachment
+    return part.content_type in _BODY_TYPES and not attached
 
 
 def squeezed(text: str) -> str:
