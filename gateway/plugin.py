@@ -50,7 +50,7 @@ from .core.text import shown
 from .inspection.addresses import domains_of, plain_domain
 from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
 from .inspection.bodies import bodies, for_part, squeezed
-from .inspection.defects import Defect
+from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
@@ -63,6 +63,7 @@ from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdi
 
 __all__ = [
     "Defect",
+    "DefectKind",
     "Discard",
     "EditError",
     "Edits",
