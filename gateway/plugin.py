@@ -58,13 +58,16 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.addresses import domains_of, plain_domain
 from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
-from .inspection.base import Plugin, PluginOptions, Services
+from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
+from .inspection.bodies import bodies, for_part, squeezed
 from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
 from .inspection.header_text import is_field_name
+from .inspection.html_body import body_begins
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.shares import in_share
@@ -87,6 +90,7 @@ __all__ = [
     "Login",
     "Message",
     "Modify",
+    "OnSigned",
     "Part",
     "Pass",
     "Plugin",
@@ -98,10 +102,17 @@ __all__ = [
     "SessionRecord",
     "Signed",
     "SignedKind",
+    "SignedOptions",
     "Stage",
     "Tag",
     "Verdict",
+    "bodies",
+    "body_begins",
+    "domains_of",
+    "for_part",
     "in_share",
     "is_field_name",
+    "plain_domain",
     "shown",
+    "squeezed",
 ]

@@ -107,7 +107,12 @@ class Edits:
     def _insert_field(self, place: int, data: bytes) -> None:
         root, eol = self._root, eol_of(self._root)
         if not root.fields and root.header_end == root.body_start:
-            data += eol  # there is no blank line that would end the header
+            # There is no blank line that would end the header: the first field added brings it.
+            first = next((at for at, edit in enumerate(self._edits) if edit.start == edit.end == place), None)
+            if first is not None:
+                self._edits.insert(first, Edit(place, place, data, self._group))
+                return
+            data += eol
         elif not begins_line(root, place):
             data = eol + data[: -len(eol)]  # the header is cut off in mid-line, and stays so
         self._add(place, place, data)

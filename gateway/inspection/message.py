@@ -186,11 +186,12 @@ class Message:
 
     def cover_of(self, part: Part) -> Signed | None:
         """Return what covers the body of a part, or None."""
+        return next(iter(self.covers_of(part)), None)
+
+    def covers_of(self, part: Part) -> list[Signed]:
+        """Return everything that covers the body of a part, the outermost first."""
         part = part.origin
-        for one in self.signed:
-            if one.start <= part.body_start and part.end <= one.end:
-                return one
-        return None
+        return [one for one in self.signed if one.start <= part.body_start and part.end <= one.end]
 
     # -- what a plugin does with it ----------------------------------------
 
