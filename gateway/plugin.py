@@ -52,18 +52,45 @@ from .inspection.defects import Defect
 from .inspection.edits import EditError, Edits
 from .inspection.fields import Field
 from .inspection.header_text import is_field_name
+from .inspection.html import (
+    Attribute,
+    Kind,
+    Span,
+    Token,
+    decode_references,
+    decode_with_offsets,
+    lay_in,
+    tags,
+    tokens,
+)
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.signatures import Signed, SignedKind
+from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
+from .inspection.urls import (
+    HostList,
+    absolute,
+    clean_url,
+    domain_name,
+    is_web,
+    scheme_of,
+    shown_host,
+    web_host,
+)
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
 __all__ = [
+    "HTML_TYPES",
+    "PLAIN_TYPES",
+    "Attribute",
     "Defect",
     "Discard",
     "EditError",
     "Edits",
     "Envelope",
     "Field",
+    "HostList",
+    "Kind",
     "Message",
     "Modify",
     "Part",
@@ -76,8 +103,23 @@ __all__ = [
     "SessionRecord",
     "Signed",
     "SignedKind",
+    "Span",
     "Stage",
+    "Token",
     "Verdict",
+    "absolute",
+    "clean_url",
+    "decode_references",
+    "decode_with_offsets",
+    "domain_name",
+    "editable_texts",
     "is_field_name",
+    "is_web",
+    "lay_in",
+    "scheme_of",
     "shown",
+    "shown_host",
+    "tags",
+    "tokens",
+    "web_host",
 ]
