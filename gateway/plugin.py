@@ -50,6 +50,7 @@ from .core.text import shown
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.defects import Defect
 from .inspection.edits import EditError, Edits
+from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
 from .inspection.header_text import is_field_name
 from .inspection.html import (
@@ -87,6 +88,8 @@ __all__ = [
     "Discard",
     "EditError",
     "Edits",
+    "Embedded",
+    "EmbeddedKind",
     "Envelope",
     "Field",
     "HostList",
