@@ -19,7 +19,6 @@ it has taken (possessive), and what was searched for in vain is not searched for
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -303,9 +302,10 @@ def _decoded(found: re.Match[str]) -> str:
             return found[0]
         return html5.get(name, found[0])
     digits = (decimal if decimal is not None else hexadecimal).lstrip("0") or "0"
-    if len(digits) > 7:
-        return "\ufffd"
-    return html.unescape(f"&#{digits};" if decimal is not None else f"&#x{digits};")
+    code = int(digits, 10 if decimal is not None else 16) if len(digits) <= 7 else 0
+    if 0x80 <= code <= 0x9F:
+        return bytes([code]).decode("cp1252", "replace")
+    return chr(code) if 0 < code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else "\ufffd"
 
 
 def lay_in(text: str, spans: Iterable[Span]) -> str:

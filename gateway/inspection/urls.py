@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from urllib.parse import urljoin
 
 #: What a browser takes out of a URL anywhere, and from its ends (WHATWG URL, 4.4).
@@ -91,3 +92,55 @@ def domain_name(text: str) -> str:
     if not name or _HOST.fullmatch(name) is None or name.endswith("."):
         raise ValueError(f'"{text}" is no name of a domain: write "example.com", without scheme and path')
     return name
+
+
+def defanged(url: str) -> str:
+    """Return a web URL in a form that no program makes a link of, and a reader understands."""
+    found = _WEB.match(url)
+    if found is None:
+        return url
+    begin, end = found.span(1 if found[1] is not None else 2)
+    scheme = "hxxp" if url[:5].lower() == "http:" else "hxxps"
+    return f"{scheme}://{url[begin:end].replace('.', '[.]')}{url[end:]}"
+
+
+# -- in running text -----------------------------------------------------------
+
+_CHARACTER = r"[^\s<>\"\u200b\ufeff]"
+#: In angle brackets a URL may be broken into lines (RFC 3986, appendix C).
+_BRACKETED = (
+    rf"<(?:URL:)?(?P<whole>https?://{_CHARACTER}{{1,2000}}+(?:\r?\n{_CHARACTER}{{1,2000}}+){{0,20}}+)>"
+)
+_URL = re.compile(rf"{_BRACKETED}|https?://{_CHARACTER}++", re.IGNORECASE)
+#: In flowed text with DelSp a blank before a line end goes with it (RFC 3676 4.1).
+_URL_DELSP = re.compile(rf"{_BRACKETED}|https?://{_CHARACTER}++(?: \r?\n{_CHARACTER}++)*+", re.IGNORECASE)
+_BREAK = re.compile(r" ?\r?\n")
+_PAIRS = {")": "(", "]": "[", "}": "{"}
+_OF_THE_SENTENCE = ".,;:!?'*"
+
+
+def find_urls(text: str, start: int, end: int, delsp: bool = False) -> Iterator[tuple[int, int, str]]:
+    """Give the web URLs of running text: from, to, and the URL without the breaks in it.
+
+    What rather belongs to the sentence is not of the URL: a full stop at its end, a bracket
+    that it does not open.  delsp: of flowed text, where a URL may go over several lines.
+    """
+    for hit in (_URL_DELSP if delsp else _URL).finditer(text, start, end):
+        begin, stop = hit.span("whole") if hit["whole"] else hit.span()
+        written = hit["whole"] or _trimmed(hit[0])
+        yield begin, begin + len(written) if not hit["whole"] else stop, _BREAK.sub("", written)
+
+
+def _trimmed(url: str) -> str:
+    if url[-1] not in _OF_THE_SENTENCE and url[-1] not in _PAIRS:
+        return url
+    counts = Counter(url)
+    end = len(url)
+    while end:
+        last = url[end - 1]
+        unbalanced = last in _PAIRS and counts[last] > counts[_PAIRS[last]]
+        if not unbalanced and last not in _OF_THE_SENTENCE:
+            break
+        counts[last] -= 1
+        end -= 1
+    return url[:end]
