@@ -48,6 +48,7 @@ from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
 from .inspection.base import Plugin, PluginOptions, Services
+from .inspection.css import EMPTY_URL, plain_css, url_spans
 from .inspection.defects import Defect
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
@@ -83,6 +84,7 @@ from .inspection.urls import (
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
 __all__ = [
+    "EMPTY_URL",
     "HTML_TYPES",
     "PLAIN_TYPES",
     "Attribute",
@@ -123,10 +125,12 @@ __all__ = [
     "is_field_name",
     "is_web",
     "lay_in",
+    "plain_css",
     "scheme_of",
     "shown",
     "shown_host",
     "tags",
     "tokens",
+    "url_spans",
     "web_host",
 ]
