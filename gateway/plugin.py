@@ -62,21 +62,50 @@ from .inspection.addresses import domains_of, plain_domain
 from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
 from .inspection.bodies import bodies, for_part, squeezed
+from .inspection.css import EMPTY_URL, plain_css, url_spans
 from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
 from .inspection.header_text import is_field_name
+from .inspection.html import (
+    Attribute,
+    Kind,
+    Span,
+    Token,
+    decode_references,
+    decode_with_offsets,
+    lay_in,
+    tags,
+    tokens,
+)
 from .inspection.html_body import body_begins
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
+from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
+from .inspection.urls import (
+    HostList,
+    absolute,
+    clean_url,
+    defanged,
+    domain_name,
+    find_urls,
+    is_web,
+    scheme_of,
+    shown_host,
+    web_host,
+)
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
 __all__ = [
+    "EMPTY_URL",
+    "HTML_TYPES",
+    "PLAIN_TYPES",
     "Allow",
     "Answer",
+    "Attribute",
     "Command",
     "Defect",
     "DefectKind",
@@ -87,6 +116,8 @@ __all__ = [
     "EmbeddedKind",
     "Envelope",
     "Field",
+    "HostList",
+    "Kind",
     "Login",
     "Message",
     "Modify",
@@ -103,16 +134,35 @@ __all__ = [
     "Signed",
     "SignedKind",
     "SignedOptions",
+    "Span",
     "Stage",
     "Tag",
+    "Token",
     "Verdict",
+    "absolute",
     "bodies",
     "body_begins",
+    "clean_url",
+    "decode_references",
+    "decode_with_offsets",
+    "defanged",
+    "domain_name",
     "domains_of",
+    "editable_texts",
+    "find_urls",
     "for_part",
     "in_share",
     "is_field_name",
+    "is_web",
+    "lay_in",
+    "plain_css",
     "plain_domain",
+    "scheme_of",
     "shown",
+    "shown_host",
     "squeezed",
+    "tags",
+    "tokens",
+    "url_spans",
+    "web_host",
 ]
