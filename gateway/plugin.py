@@ -47,10 +47,13 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
 from .inspection.base import Plugin, PluginOptions, Services
-from .inspection.defects import Defect
+from .inspection.defects import LIMIT_DEFECTS, Defect
 from .inspection.edits import EditError, Edits
 from .inspection.fields import Field
+from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
+from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
 from .inspection.header_text import is_field_name
 from .inspection.message import Message
 from .inspection.parts import Part
@@ -58,6 +61,12 @@ from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 
 __all__ = [
+    "CONDITIONS",
+    "FAMILIES",
+    "FAMILY_OF",
+    "LIMIT_DEFECTS",
+    "RISKY_EXTENSIONS",
+    "TYPE_NAMES",
     "Defect",
     "Discard",
     "EditError",
@@ -77,7 +86,14 @@ __all__ = [
     "Signed",
     "SignedKind",
     "Stage",
+    "Trouble",
+    "UnpackLimits",
+    "UnpackedFile",
+    "Unpacker",
     "Verdict",
+    "extension_of",
+    "file_names",
+    "file_types",
     "is_field_name",
     "shown",
 ]

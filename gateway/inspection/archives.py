@@ -21,7 +21,8 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from . import office
-from .filetypes import file_types, zip_directory
+from .filenames import NameTrick, extension_of, name_tricks, saved_names
+from .filetypes import contradicts, file_types, zip_directory
 from .parts import MESSAGE_TYPES, parse
 from .words import as_text
 
@@ -43,6 +44,11 @@ class Trouble(StrEnum):
 #: The troubles that are a limit reached.
 LIMIT_TROUBLES = frozenset(
     {Trouble.BOMB, Trouble.TOO_DEEP, Trouble.TOO_MANY, Trouble.TOO_LARGE, Trouble.TOO_SLOW}
+)
+
+
+CONDITIONS = frozenset(
+    {*map(str, Trouble), *map(str, NameTrick), "trick", "limit", "macros", "polyglot", "mismatch"}
 )
 
 
@@ -70,6 +76,7 @@ class UnpackedFile:
     names: every name that it has; programs differ in which one they take.
     content: b"" where it could not be unpacked.  types: see :func:`file_types`.
     macros: whether it is an Office document with macros.
+    saved: what it is called once it is saved; see :func:`saved_names`.
     """
 
     path: tuple[str, ...]
@@ -78,11 +85,34 @@ class UnpackedFile:
     types: tuple[str, ...]
     troubles: set[Trouble] = field(default_factory=set)
     macros: bool = False
+    saved: tuple[str, ...] = field(init=False)
 
     @property
     def depth(self) -> int:
         """How many archives it is in."""
         return len(self.path) - 1
+
+    def __post_init__(self) -> None:
+        self.saved = tuple(dict.fromkeys(one for name in self.names for one in saved_names(name)))
+
+    def conditions(self) -> frozenset[str]:
+        """Return what is to be said of it, each one of CONDITIONS.
+
+        "trick" stands for any trick of a name, "limit" for any limit reached, "polyglot" for
+        several types at once, "mismatch" for an extension of another family than the content.
+        """
+        tricks = [str(trick) for name in self.names for trick in name_tricks(name)]
+        found = {*map(str, self.troubles), *tricks}
+        for holds, name in (
+            (tricks, "trick"),
+            (self.troubles & LIMIT_TROUBLES, "limit"),
+            (self.macros, "macros"),
+            (len(self.types) > 1, "polyglot"),
+            (any(contradicts(extension_of(name), self.types) for name in self.saved), "mismatch"),
+        ):
+            if holds:
+                found.add(name)
+        return frozenset(found)
 
 
 class _Stop(Exception):

@@ -181,7 +181,7 @@ _SCRIPT_LINE: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"^[ \t]{0,80}full address:s:", re.MULTILINE), "rdp"),
     (
         re.compile(
-            rb"new\s{1,9}activexobject|wscript\.(?:shell|createobject|echo)|^[ \t]{0,80}(?:var|let|const)\s"
+            rb"new\s{1,9}activexobject|wscript\.(?:createobject|echo|quit)|^[ \t]{0,80}(?:var|let|const)\s"
             rb"|^[ \t]{0,80}function\s{1,9}\w{0,60}\(|eval\s?\(",
             re.MULTILINE,
         ),
@@ -189,7 +189,8 @@ _SCRIPT_LINE: tuple[tuple[re.Pattern[bytes], str], ...] = (
     ),
     (
         re.compile(
-            rb"createobject\s?\(|^[ \t]{0,80}(?:dim|sub|on error resume next)\b|^[ \t]{0,80}execute\s?\(",
+            rb"\bset\s{1,9}\w{1,60}\s{0,9}=\s{0,9}createobject|^[ \t]{0,80}(?:dim|sub|on error resume next)\b"
+            rb"|^[ \t]{0,80}execute\s?\(",
             re.MULTILINE,
         ),
         "vbscript",
