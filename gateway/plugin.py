@@ -51,6 +51,7 @@ from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, Un
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.defects import LIMIT_DEFECTS, Defect
 from .inspection.edits import EditError, Edits
+from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
 from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
 from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
@@ -71,6 +72,8 @@ __all__ = [
     "Discard",
     "EditError",
     "Edits",
+    "Embedded",
+    "EmbeddedKind",
     "Envelope",
     "Field",
     "Message",

@@ -6,6 +6,7 @@ own table are ever looked up, and only codecs that turn octets into text in line
 
 from __future__ import annotations
 
+import codecs
 from encodings.aliases import aliases
 
 #: What is written and what is meant (WHATWG Encoding, section 4.2).
@@ -92,18 +93,90 @@ def is_ascii_superset(codec: str) -> bool:
     return not codec.startswith(_NOT_ASCII)
 
 
+def is_utf8(content: bytes) -> bool:
+    """Tell whether octets are UTF-8 throughout."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def reading_codec_of(content: bytes, charset: str) -> str:
+    """Return the codec that :func:`decode` reads these octets in."""
+    codec = codec_of(charset)
+    if codec == "ascii" or codec is None:
+        return "utf_8" if is_utf8(content) else "cp1252"
+    return codec
+
+
 def decode(content: bytes, charset: str) -> str:
     """Return text, whatever the octets: unknown charsets as UTF-8 or else Windows-1252.
 
     Octets that the charset does not have become U+FFFD.
     """
-    codec = codec_of(charset)
-    if codec == "ascii" or codec is None:
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError:
-            codec = "cp1252"
     try:
-        return content.decode(codec, "replace")
+        return content.decode(reading_codec_of(content, charset), "replace")
     except (UnicodeError, ValueError):  # some stateful codecs know no "replace" for every input
         return content.decode("latin-1")
+
+
+def without_mark(content: bytes, codec: str) -> tuple[str, bytes]:
+    """Return the codec that writes no byte order mark of its own, and the mark that is there."""
+    if codec not in ("utf_16", "utf_32"):
+        return codec, b""
+    big, little = _MARKS[codec]
+    if content.startswith(big):
+        return f"{codec}_be", big
+    return f"{codec}_le", little if content.startswith(little) else b""
+
+
+_MARKS = {
+    "utf_16": (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE),
+    "utf_32": (codecs.BOM_UTF32_BE, codecs.BOM_UTF32_LE),
+}
+_STEP = 256
+
+
+def octet_offsets(content: bytes, text: str, codec: str, offsets: list[int]) -> list[int] | None:
+    """Return where in the content the characters at these ascending offsets of its text begin.
+
+    codec: that the text was read in, a superset of ASCII.  None if one of them lies within
+    what was decoded as one.
+    """
+    if len(text) == len(content):
+        return offsets
+    found: list[int] = []
+    if codec == "utf_8" and is_utf8(content):
+        characters = octets = 0
+        for offset in offsets:
+            octets += len(text[characters:offset].encode())
+            characters = offset
+            found.append(octets)
+        return found
+    decoder = codecs.getincrementaldecoder(codec)("replace")
+    characters = place = 0
+    waiting = list(reversed(offsets))
+    while waiting and waiting[-1] < len(text):
+        state = decoder.getstate()
+        stop = min(place + _STEP, len(content))
+        size = len(decoder.decode(content[place:stop], stop == len(content)))
+        if characters + size <= waiting[-1]:
+            characters, place = characters + size, stop
+            continue
+        decoder.setstate(state)
+        starts: dict[int, int] = {}
+        for at in range(place, stop):
+            pending = len(decoder.getstate()[0])
+            starts[characters] = at - pending
+            size = len(decoder.decode(content[at : at + 1], at + 1 == len(content)))
+            if size > 1:  # what was pending was none, and this octet is one
+                starts[characters + size - 1] = at
+            characters += size
+        place = stop
+        while waiting and waiting[-1] < characters:
+            start = starts.get(waiting.pop())
+            if start is None:
+                return None
+            found.append(start)
+    return found + [len(content)] * len(waiting)

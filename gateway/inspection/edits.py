@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from . import structure_edits
+from .field_edits import Splice, begins_line, change_fields, eol_of, replace_field
 from .header_text import format_field
 from .parts import Part
-from .scan import Buffer, find
+from .scan import Buffer
+from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
 
 #: How much one chunk of a rendered message holds at most, in octets.
@@ -27,12 +30,14 @@ class Edit:
     """Replace ``buffer[start:end]`` with ``data``.
 
     group: edits of one group make sense together only, and are dropped together.
+    around: it encloses the whole message, and so breaks no signature in it.
     """
 
     start: int
     end: int
     data: bytes
     group: int = 0
+    around: bool = False
 
 
 class Edits:
@@ -45,6 +50,7 @@ class Edits:
         self._root = root
         self._edits: list[Edit] = []
         self._group = 0
+        self._removed: set[tuple[int, int, int]] = set()
 
     def __iter__(self) -> Iterator[Edit]:
         return iter(self._edits)
@@ -62,10 +68,10 @@ class Edits:
         self._group += 1
         self._add(start, end, data)
 
-    def _add(self, start: int, end: int, data: bytes) -> None:
+    def _add(self, start: int, end: int, data: bytes, around: bool = False) -> None:
         if not 0 <= start <= end <= len(self._root.buffer):
             raise EditError(f"edit at {start}-{end} of a message of {len(self._root.buffer)} octets")
-        self._edits.append(Edit(start, end, data, self._group))
+        self._edits.append(Edit(start, end, data, self._group, around))
 
     # -- header ------------------------------------------------------------
 
@@ -87,7 +93,7 @@ class Edits:
         self._group += 1
         data = format_field(name, value, eol_of(self._root))
         for field in found:
-            self._replace_field(self._root, field.start, field.end, data)
+            self._add(*replace_field(self._root, field.start, field.end, data, eol_of(self._root)))
             data = b""
 
     def remove_header(self, name: str) -> int:
@@ -113,14 +119,9 @@ class Edits:
         root, eol = self._root, eol_of(self._root)
         if not root.fields and root.header_end == root.body_start:
             data += eol  # there is no blank line that would end the header
-        elif not _begins_line(root, place):
+        elif not begins_line(root, place):
             data = eol + data[: -len(eol)]  # the header is cut off in mid-line, and stays so
         self._add(place, place, data)
-
-    def _replace_field(self, part: Part, start: int, end: int, data: bytes) -> None:
-        if data and part.buffer[end - 1 : end] != b"\n":
-            data = data[: -len(eol_of(self._root))]
-        self._add(start, end, data)
 
     # -- text --------------------------------------------------------------
 
@@ -148,29 +149,122 @@ class Edits:
         """
         return self._change(part, replace_text(part, text, eol_of(self._root)))
 
-    def _change(self, part: Part, change: TextChange | None) -> bool:
-        if change is None:
+    def replace_spans(self, part: Part, spans: Sequence[tuple[int, int, str]]) -> bool:
+        """Replace pieces of a text part's decoded text: (start, end, new text), in any order.
+
+        The offsets are into ``part.text()``; an insertion if start and end are one.  The part's
+        charset and transfer encoding are kept as by :meth:`append_text`, and only the octets
+        or the encoded lines that the pieces stand in are written anew (in base64 the lines from
+        the first of them on).  Returns whether the part can be edited, as
+        :meth:`append_text`.  Raises EditError for spans outside of the text or over each other.
+        """
+        self._check(part)
+        try:
+            changes = replace_spans(part, spans, eol_of(self._root))
+        except ValueError as error:
+            raise EditError(str(error)) from None
+        if changes is None:
+            return False
+        return self._change(part, *changes) if changes else True
+
+    def _change(self, part: Part, *changes: TextChange | None) -> bool:
+        self._check(part)
+        fields: dict[str, bytes] = {}
+        splices: list[Splice] = []
+        for change in changes:
+            if change is None:
+                return False
+            fields.update(change.fields)
+            splices.append((change.start, change.end, change.data))
+        if fields and part is self._root and part.get("mime-version") is None:
+            fields["mime-version"] = b"MIME-Version: 1.0"
+        header = change_fields(part, fields, eol_of(self._root), body=part.body_start == part.end)
+        return self._lay(header + splices)
+
+    # -- parts -------------------------------------------------------------
+
+    def replace_content(
+        self, part: Part, content: bytes, content_type: str | None = None, filename: str | None = None
+    ) -> bool:
+        """Put other content in place of a part's body.
+
+        Its transfer encoding is kept if it can hold the content, else it becomes base64.
+        content_type: "type/subtype", with parameters if there are any; None leaves it.
+        filename: None leaves it, "" takes it away.
+        Returns False for a part that holds others, and for a header too long to be read.
+        """
+        self._check(part)
+        return self._lay(structure_edits.replace_content(part, content, content_type, filename))
+
+    def remove_part(self, part: Part) -> bool:
+        """Take a part of a multipart away, with its delimiter; the last one left becomes empty text.
+
+        Returns False for the message itself and for the one in a message/rfc822: remove that.
+        """
+        self._check(part)
+        beside = part.parent.children if part.parent is not None else []
+        left = [one for one in beside if _place_of(one) not in self._removed | {_place_of(part)}]
+        if not self._lay(structure_edits.remove_part(part, last=not left)):
+            return False
+        self._removed.add(_place_of(part))
+        return True
+
+    def replace_by_notice(self, part: Part, text: str, filename: str = "") -> bool:
+        """Put a text in place of a part and of all that is in it.
+
+        The part becomes text/plain in UTF-8, and an attachment if there is a filename.  Of a
+        part of a multipart the whole header goes, of a message what begins with "Content-".
+        Returns False for a header too long to be read.
+        """
+        self._check(part)
+        return self._lay(structure_edits.replace_by_notice(part, text, filename))
+
+    def insert_part(
+        self,
+        content: bytes,
+        content_type: str,
+        *,
+        filename: str = "",
+        inline: bool = True,
+        first: bool = True,
+        beside: Part | None = None,
+    ) -> bool:
+        """Put a new part before all others, or with ``first=False`` behind them.
+
+        It goes into the message's multipart/mixed; where there is none, one is made around
+        the body.  Only one part can be put where a multipart has to be made.
+        content_type: "type/subtype", with parameters if there are any.
+        beside: the part before or behind which it goes, inside of the multipart/mixed that
+        this stands in, or of one made around it.
+        Returns False for a header too long to be read.  Raises ValueError for a content type
+        that can't stand in a header.
+        """
+        if beside is not None:
+            self._check(beside)
+        return self._lay(
+            structure_edits.insert_part(self._root, content, content_type, filename, inline, first, beside)
+        )
+
+    def wrap(self, text: str, subject: str | None = None) -> bool:
+        """Enclose the whole message, octet for octet, as an attachment under a text.
+
+        The new message has the trace, address, date, identification and subject fields of
+        the old one, or ``subject`` for the last.  Signatures in the old one stay good, so
+        it counts as no edit of them.  Returns True.
+        """
+        return self._lay(structure_edits.wrap(self._root, text, subject), around=True)
+
+    def _lay(self, splices: list[Splice] | None, around: bool = False) -> bool:
+        if splices is None:
             return False
         self._group += 1
-        eol = eol_of(self._root)
-        added = b""
-        for name, field in change.fields.items():
-            found = part.get(name)
-            if found is not None:
-                self._replace_field(part, found.start, found.end, field + eol)
-            else:
-                added += field + eol
-        if change.fields and part is self._root and part.get("mime-version") is None:
-            added += b"MIME-Version: 1.0" + eol
-        if part.header_end == part.body_start and (added or part.body_start == part.end):
-            # There is no blank line between the header and what is to come.
-            added += eol
-            if not _begins_line(part, part.header_end):
-                added = eol + added
-        if added:
-            self._add(part.header_end, part.header_end, added)
-        self._add(change.start, change.end, change.data)
+        for start, end, data in splices:
+            self._add(start, end, data, around)
         return True
+
+    def _check(self, part: Part) -> None:
+        if part.buffer is not self._root.buffer:
+            raise EditError("the part is of another message, or of one decoded from this one")
 
     # -- laying in ---------------------------------------------------------
 
@@ -194,15 +288,8 @@ class Edits:
         return len(self._root.buffer) + sum(len(e.data) - (e.end - e.start) for e in self._edits)
 
 
-def _begins_line(part: Part, place: int) -> bool:
-    return place <= part.start or part.buffer[place - 1 : place] == b"\n"
-
-
-def eol_of(part: Part) -> bytes:
-    """Return the line end that the message uses: of its first line, CRLF if it has none."""
-    newline = find(part.buffer, b"\n", part.start, part.end)
-    lone = newline >= 0 and part.buffer[max(0, newline - 1) : newline] != b"\r"
-    return b"\n" if lone else b"\r\n"
+def _place_of(part: Part) -> tuple[int, int, int]:
+    return part.start, part.end, part.depth
 
 
 def render(buffer: Buffer, edits: Iterable[Edit]) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from . import charsets
 from .defects import Defect, Limits
+from .embedded import Embedded, find_embedded
 from .fields import Budget, Field, split_header
 from .parameters import Structured, parse_structured
 from .scan import Buffer, find
@@ -22,6 +23,8 @@ from .words import decode_base64
 #: A delimiter line is no longer than this behind its boundary.
 _LONGEST_TAIL = 1000
 MESSAGE_TYPES = ("message/rfc822", "message/global", "message/news")
+TNEF_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
+_TNEF_MAGIC = b"\x78\x9f\x3e\x22"
 IDENTITY_ENCODINGS = ("7bit", "8bit", "binary")
 
 
@@ -134,6 +137,16 @@ class Part:
         return self.content_type.startswith("text/")
 
     @property
+    def is_tnef(self) -> bool:
+        """Outlook's own container of attachments, by its type, name or first octets (MS-OXTNEF)."""
+        if self.content_type in TNEF_TYPES or self.filename.lower() == "winmail.dat":
+            return True
+        first = self.buffer[self.body_start : min(self.end, self.body_start + 64)]
+        if self.transfer_encoding == "base64":
+            first = decode_base64(first)
+        return first.startswith(_TNEF_MAGIC)
+
+    @property
     def is_attachment(self) -> bool:
         """Meant to be kept as a file rather than shown: by its disposition or its name."""
         return self.disposition == "attachment" or bool(self.filename)
@@ -160,6 +173,10 @@ class Part:
         if self.transfer_encoding == "quoted-printable":
             return binascii.a2b_qp(self.raw_body)
         return self.raw_body
+
+    def embedded(self) -> list[Embedded]:
+        """Return the files that stand encoded in a text part's own text; [] for other parts."""
+        return find_embedded(self.content(), self.charset) if self.is_text else []
 
     def text(self) -> str:
         """Return the body as text in its declared charset; what can't be decoded is U+FFFD."""

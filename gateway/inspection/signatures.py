@@ -90,6 +90,8 @@ def covered_edits(edits: Edits, signed: tuple[Signed, ...]) -> dict[int, SignedK
     """Return the groups of edits that reach into a covered region, and what covers it."""
     found: dict[int, SignedKind] = {}
     for edit in edits:
+        if edit.around:
+            continue
         for one in signed:
             if _in_body(edit, one) or _in_header(edit, one):
                 found.setdefault(edit.group, one.kind)

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from . import charsets
 from .parameters import format_structured
 from .parts import IDENTITY_ENCODINGS, Part
+from .transfer import (
+    BASE64_LINE,
+    MOST_ENCODED,
+    encode_base64,
+    encode_quoted_printable,
+    short_lines,
+    with_line_ends,
+)
 from .words import decode_base64
 
-#: No body longer than this is encoded anew as a whole: octets.
-MOST_ENCODED = 8 * 1024 * 1024
-#: RFC 5321 4.5.3.1.6: a line's octets without its line end.
-LONGEST_LINE = 998
-_BASE64_LINE = 76
 _QUOTED_LINE = 75  # and the "=" of a soft line break
 
 
@@ -34,25 +37,25 @@ class TextChange:
 def insert_text(part: Part, text: str, before: bytes, eol: bytes) -> TextChange | None:
     """Return the change that puts text into a part, before the last ``before`` or at its end."""
     codec = charsets.writing_codec_of(part.charset or "us-ascii")
-    if codec is None or not _known_encoding(part):
+    if codec is None or not known_encoding(part):
         return None
     if not charsets.is_ascii_superset(codec):
         return _insert_characters(part, codec, text, before, eol)
     content = part.content()
-    octets = _encode(text, codec, part)
+    octets = encode_text(text, codec, part)
     fields: dict[str, bytes] = {}
     if octets is None:
-        if not _is_utf8(content) and codec == "ascii":
+        if not charsets.is_utf8(content) and codec == "ascii":
             octets = text.encode("ascii", "replace")
         elif codec == "ascii":
             octets = text.encode("utf-8", "replace")
-            fields["content-type"] = _with_charset(part, "utf-8", eol)
+            fields["content-type"] = with_charset(part, "utf-8", eol)
         else:
             change = _insert_characters(part, codec, text, before, eol)
             if change is not None:
                 return change
             octets = text.encode(codec, "replace")
-    octets = _with_line_ends(octets, _line_end_in(part, content, eol))
+    octets = with_line_ends(octets, _line_end_in(part, content, eol))
     place = _place(content, before)
     if part.transfer_encoding == "base64":
         change = _into_base64(part, content, place, octets, eol)
@@ -67,26 +70,28 @@ def insert_text(part: Part, text: str, before: bytes, eol: bytes) -> TextChange 
 
 def replace_text(part: Part, text: str, eol: bytes) -> TextChange | None:
     """Return the change that puts text in place of a part's body."""
-    if not _known_encoding(part):
+    if not known_encoding(part):
         return None
     codec = charsets.writing_codec_of(part.charset or "us-ascii")
-    octets = _encode(text, codec, part) if codec is not None else None
+    octets = encode_text(text, codec, part) if codec is not None else None
     fields: dict[str, bytes] = {}
     if octets is None:
         octets = text.encode("utf-8", "replace")
-        fields["content-type"] = _with_charset(part, "utf-8", eol)
-    octets = _with_line_ends(octets, eol) if codec is None or charsets.is_ascii_superset(codec) else octets
-    change = _whole(part, octets, eol, keep_identity=True)
+        fields["content-type"] = with_charset(part, "utf-8", eol)
+    octets = with_line_ends(octets, eol) if codec is None or charsets.is_ascii_superset(codec) else octets
+    change = whole_body(part, octets, eol, keep_identity=True)
     if change is not None:
         change.fields.update(fields)
     return change
 
 
-def _known_encoding(part: Part) -> bool:
+def known_encoding(part: Part) -> bool:
+    """Tell whether the body can be written in its transfer encoding."""
     return part.transfer_encoding in (*IDENTITY_ENCODINGS, "base64", "quoted-printable")
 
 
-def _encode(text: str, codec: str, part: Part) -> bytes | None:
+def encode_text(text: str, codec: str, part: Part) -> bytes | None:
+    """Return text in a part's codec, in HTML with references; None if it can't express it."""
     if part.content_type == "text/html":
         if part.transfer_encoding == "7bit" and charsets.is_ascii_superset(codec):
             codec = "ascii"  # so that the part stays 7bit
@@ -97,18 +102,6 @@ def _encode(text: str, codec: str, part: Part) -> bytes | None:
         return text.encode(codec, errors)
     except (UnicodeError, ValueError):
         return None
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _with_line_ends(octets: bytes, eol: bytes) -> bytes:
-    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", eol)
 
 
 def _line_end_in(part: Part, content: bytes, eol: bytes) -> bytes:
@@ -123,7 +116,8 @@ def _place(content: bytes, before: bytes) -> int:
     return hit if hit >= 0 else len(content)
 
 
-def _with_charset(part: Part, charset: str, eol: bytes) -> bytes:
+def with_charset(part: Part, charset: str, eol: bytes) -> bytes:
+    """Return the part's Content-Type with another charset, without the last line end."""
     parameters = {**part.parameters, "charset": charset}
     return format_structured("Content-Type", part.content_type, parameters, eol.decode()).encode(
         "ascii", "replace"
@@ -135,13 +129,9 @@ def _with_charset(part: Part, charset: str, eol: bytes) -> bytes:
 
 def _into_identity(part: Part, content: bytes, place: int, octets: bytes, eol: bytes) -> TextChange | None:
     fits = octets.isascii() or part.transfer_encoding != "7bit" or not content.isascii()
-    if fits and _short_lines(octets):
+    if fits and short_lines(octets):
         return TextChange(part.body_start + place, part.body_start + place, octets)
-    return _whole(part, content[:place] + octets + content[place:], eol)
-
-
-def _short_lines(octets: bytes) -> bool:
-    return max(map(len, octets.split(b"\n"))) <= LONGEST_LINE
+    return whole_body(part, content[:place] + octets + content[place:], eol)
 
 
 def _into_quoted_printable(
@@ -157,7 +147,7 @@ def _into_quoted_printable(
         data = _softened(raw, at, data, eol)
     if at >= 0 and binascii.a2b_qp(raw[:at] + data + raw[at:]) == wanted:
         return TextChange(part.body_start + at, part.body_start + at, data)
-    return _whole(part, wanted, eol)
+    return whole_body(part, wanted, eol)
 
 
 def _softened(raw: bytes, at: int, data: bytes, eol: bytes) -> bytes:
@@ -188,7 +178,7 @@ def _into_base64(part: Part, content: bytes, place: int, octets: bytes, eol: byt
         if not raw.endswith(b"\n"):
             data = data.removesuffix(eol)
         return TextChange(part.body_start + at, part.end, data)
-    return _whole(part, wanted, eol)
+    return whole_body(part, wanted, eol)
 
 
 def _insert_characters(part: Part, codec: str, text: str, before: bytes, eol: bytes) -> TextChange | None:
@@ -209,24 +199,24 @@ def _insert_characters(part: Part, codec: str, text: str, before: bytes, eol: by
         octets = wanted.encode(codec)
     except (UnicodeError, ValueError):
         octets = wanted.encode("utf-8", "replace")
-        fields["content-type"] = _with_charset(part, "utf-8", eol)
-    change = _whole(part, octets, eol)
+        fields["content-type"] = with_charset(part, "utf-8", eol)
+    change = whole_body(part, octets, eol)
     if change is not None:
         change.fields.update(fields)
     return change
 
 
-def _whole(part: Part, content: bytes, eol: bytes, keep_identity: bool = False) -> TextChange | None:
+def whole_body(part: Part, content: bytes, eol: bytes, keep_identity: bool = False) -> TextChange | None:
     """Return the change that gives the part this content, in base64 if it has it already."""
     if len(content) > MOST_ENCODED:
         return None
     change = TextChange(part.body_start, part.end, b"")
     ends = part.buffer[max(part.body_start, part.end - 1) : part.end] == b"\n"
     if part.transfer_encoding == "base64":
-        data = encode_base64(content, eol, _BASE64_LINE)
+        data = encode_base64(content, eol, BASE64_LINE)
         change.data = data if ends else data.removesuffix(eol)
         return change
-    identity = keep_identity and part.transfer_encoding in IDENTITY_ENCODINGS and _short_lines(content)
+    identity = keep_identity and part.transfer_encoding in IDENTITY_ENCODINGS and short_lines(content)
     if identity and (content.isascii() or part.transfer_encoding != "7bit"):
         change.data = content
         return change
@@ -234,18 +224,3 @@ def _whole(part: Part, content: bytes, eol: bytes, keep_identity: bool = False) 
         change.fields["content-transfer-encoding"] = b"Content-Transfer-Encoding: quoted-printable"
     change.data = encode_quoted_printable(content, eol)
     return change
-
-
-def encode_quoted_printable(content: bytes, eol: bytes) -> bytes:
-    """Encode text: its own line ends ``eol`` stay such, lone CR and LF are encoded (RFC 2045 6.7)."""
-    soft = b"=" + eol
-    return eol.join(
-        binascii.b2a_qp(line, istext=False).replace(b"=\n", soft) if line else b""
-        for line in content.split(eol)
-    )
-
-
-def encode_base64(content: bytes, eol: bytes, line: int) -> bytes:
-    """Encode in lines of ``line`` characters, each with a line end (RFC 2045 6.8)."""
-    flat = binascii.b2a_base64(content, newline=False)
-    return b"".join(flat[at : at + line] + eol for at in range(0, len(flat), line))

@@ -1,0 +1,57 @@
+"""Splices of a part's header: fields put in place of others, added and taken away."""
+
+from __future__ import annotations
+
+from .parts import Part
+from .scan import find
+
+#: What to replace and with what: start, end, data.
+Splice = tuple[int, int, bytes]
+
+
+def eol_of(part: Part) -> bytes:
+    """Return the line end that the message uses: of its first line, CRLF if it has none."""
+    newline = find(part.buffer, b"\n", part.start, part.end)
+    lone = newline >= 0 and part.buffer[max(0, newline - 1) : newline] != b"\r"
+    return b"\n" if lone else b"\r\n"
+
+
+def begins_line(part: Part, place: int) -> bool:
+    """Tell whether an offset stands at the beginning of a line."""
+    return place <= part.start or part.buffer[place - 1 : place] == b"\n"
+
+
+def replace_field(part: Part, start: int, end: int, data: bytes, eol: bytes) -> Splice:
+    """Put a whole field, line end included, in place of one; a line end that is missing stays so."""
+    if data and part.buffer[end - 1 : end] != b"\n":
+        data = data[: -len(eol)]
+    return start, end, data
+
+
+def change_fields(
+    part: Part, fields: dict[str, bytes], eol: bytes, *, dropped: tuple[str, ...] = (), body: bool = False
+) -> list[Splice]:
+    """Return the splices that give a part these fields, and drop others of it.
+
+    fields: by lower-case name, each whole and without the last line end.  A field takes the
+    place of the first of its name, and further ones of the name go, since another program
+    may read those.  dropped: names.
+    body: something will stand behind the header, so it must have an end.
+    """
+    splices: list[Splice] = []
+    wanted = dict(fields)
+    for field in part.fields:
+        if field.name in wanted:
+            data = wanted.pop(field.name) + eol
+            splices.append(replace_field(part, field.start, field.end, data, eol))
+        elif field.name in fields or field.name in dropped:
+            splices.append((field.start, field.end, b""))
+    added = b"".join(data + eol for data in wanted.values())
+    if part.header_end == part.body_start and (added or body):
+        # There is no blank line between the header and what is to come.
+        added += eol
+        if not begins_line(part, part.header_end):
+            added = eol + added
+    if added:
+        splices.append((part.header_end, part.header_end, added))
+    return splices
