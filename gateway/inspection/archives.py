@@ -21,6 +21,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from . import office
+from .embedded import find_embedded
 from .filenames import NameTrick, extension_of, name_tricks, saved_names
 from .filetypes import contradicts, file_types, zip_directory
 from .parts import MESSAGE_TYPES, parse
@@ -495,6 +496,12 @@ def _mail_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> It
             yield Member((part.filename,), *unpacker.gather([body], len(body)))
 
 
+def _uuencoded_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:
+    for one in find_embedded(content, "utf-8"):
+        body = one.content()
+        yield Member((one.name,), *unpacker.gather([body], len(body)))
+
+
 def _office_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:
     for name, body in office.embedded(content):
         yield Member((name,), *unpacker.gather([body], len(body)))
@@ -557,6 +564,7 @@ _READERS: dict[str, Reader] = {
     "xz": _xz_members,
     "tar": _tar_members,
     "tnef": _tnef_members,
+    "uuencode": _uuencoded_members,
     **dict.fromkeys(("ole", "doc", "xls", "ppt", "msg"), _office_members),
     **dict.fromkeys(
         ("rar", "7z", "cab", "iso", "udf", "lha", "cpio", "ar", "deb", "rpm", "xar", *_SINGLE), _other_members

@@ -29,7 +29,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "shortcut": ("lnk", "url", "settings", "library", "rdp", "iqy", "slk", "chm", "hlp"),
     "archive": (
         *("zip", "rar", "7z", "tar", "gzip", "bzip2", "xz", "zstd", "lz4", "lzip", "compress", "cab"),
-        *("arj", "lha", "ace", "cpio", "ar", "xar", "alz", "egg", "tnef"),
+        *("arj", "lha", "ace", "cpio", "ar", "xar", "alz", "egg", "tnef", "uuencode"),
     ),
     "disk": ("iso", "udf", "vhd", "vhdx", "vmdk", "vdi", "qcow", "wim", "dmg"),
     "office": (
@@ -216,6 +216,7 @@ _OLE_NAMES: tuple[tuple[str, str], ...] = (
     ("FileHeader\0", "hwp"),
 )
 _MSI_CLASS = bytes.fromhex("84100c0000000000c000000000000046")  # {000C1084-...}
+_UUENCODED = re.compile(rb"begin(?:-base64)? {1,9}[0-7]{3,4} ")
 _TEXT_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _ZIP_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"AndroidManifest.xml", "apk"),
@@ -286,6 +287,8 @@ def _by_text(content: bytes) -> str:
     for beginning, name in _BEGINNINGS:
         if head.startswith(beginning):
             return name
+    if _UUENCODED.match(head) or head.startswith(b"=ybegin "):
+        return "uuencode"
     if _TEXT_CONTROLS.search(head):
         return ""
     if head.startswith(b"<"):
