@@ -49,20 +49,25 @@ from .core.steps import Envelope, Stage
 from .core.text import shown
 from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
 from .inspection.base import Plugin, PluginOptions, Services
+from .inspection.charsets import decode as decode_text
 from .inspection.defects import LIMIT_DEFECTS, Defect
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
+from .inspection.expressions import compile_expression
 from .inspection.fields import Field
 from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
 from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
 from .inspection.header_text import is_field_name
 from .inspection.message import Message
 from .inspection.parts import Part
+from .inspection.sensitive import DETECTORS, joined, mask, passes_luhn, passes_mod97
 from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
+from .inspection.visible import VisibleText, visible_text
 
 __all__ = [
     "CONDITIONS",
+    "DETECTORS",
     "FAMILIES",
     "FAMILY_OF",
     "LIMIT_DEFECTS",
@@ -94,9 +99,17 @@ __all__ = [
     "UnpackedFile",
     "Unpacker",
     "Verdict",
+    "VisibleText",
+    "compile_expression",
+    "decode_text",
     "extension_of",
     "file_names",
     "file_types",
     "is_field_name",
+    "joined",
+    "mask",
+    "passes_luhn",
+    "passes_mod97",
     "shown",
+    "visible_text",
 ]
