@@ -46,7 +46,7 @@ _DIGIT_RUN = re.compile(
     rf"(?<![0-9.])(?=[0-9 \-\u00a0\u2010-\u2015]{{13}}){_GROUP}(?:[ \-\u00a0\u2010-\u2015]{_GROUP})*+"
 )
 #: A number of 19 digits in groups of four has five.
-_MOST_GROUPS = 7
+_MOST_GROUPS = 6
 _DIGIT_GROUP = re.compile(r"[0-9]+")
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
@@ -75,16 +75,16 @@ def find_cards(text: str) -> Iterator[Span]:
         for index, (start, _) in enumerate(groups):
             if start < reached or len(_BY_TWO.get(text[start : start + 2], _ISSUERS)) == 0:
                 continue
-            digits, best = "", 0
+            digits = ""
             for first, behind in groups[index : index + _MOST_GROUPS]:
+                grouped = bool(digits) or not behind - first >= 13
                 digits += text[first:behind]
-                if len(digits) > 19:
+                if len(digits) > 19 or (grouped and not 3 <= behind - first <= 7):
                     break
                 if len(digits) >= 13 and is_card(digits):
-                    best = behind
-            if best:
-                yield start, best
-                reached = best
+                    yield start, behind
+                    reached = behind
+                    break
 
 
 # -- bank accounts -------------------------------------------------------------------
