@@ -57,10 +57,10 @@ from .inspection.expressions import compile_expression
 from .inspection.fields import Field
 from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
 from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
-from .inspection.header_text import is_field_name
+from .inspection.header_text import FieldName, is_field_name
 from .inspection.message import Message
 from .inspection.parts import Part
-from .inspection.sensitive import DETECTORS, joined, mask, passes_luhn, passes_mod97
+from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
 from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 from .inspection.visible import VisibleText, visible_text
@@ -81,6 +81,7 @@ __all__ = [
     "EmbeddedKind",
     "Envelope",
     "Field",
+    "FieldName",
     "Message",
     "Modify",
     "Part",
@@ -100,6 +101,7 @@ __all__ = [
     "Unpacker",
     "Verdict",
     "VisibleText",
+    "blotted",
     "compile_expression",
     "decode_text",
     "extension_of",

@@ -119,17 +119,17 @@ class Dlp(api.Plugin):
 
         rules: tuple[Rule, ...] = Field(min_length=1, max_length=200)
         otherwise: Literal["log", "tag", "quarantine", "reject"] = "reject"
-        header: str = "X-Sensitive-Data"
+        header: api.FieldName = "X-Sensitive-Data"
         reason: str = Field(default="Message holds data that may not be sent: {rule}", max_length=200)
         documents: bool = False
         largest: int = Field(default=32 << 20, ge=1024)
 
-        @field_validator("header")
+        @field_validator("rules")
         @classmethod
-        def _check_header(cls, name: str) -> str:
-            if not api.is_field_name(name):
-                raise ValueError("must be a header field name: printable ASCII without blank and colon")
-            return name
+        def _check_names(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+            if len({rule.name for rule in rules}) < len(rules):
+                raise ValueError("every rule needs a name of its own")
+            return rules
 
     options: Options
 
@@ -178,15 +178,13 @@ class Dlp(api.Plugin):
                 self._check_size(len(content))
                 html = part.content_type == "text/html" or (not body and kind in _MARKUP)
                 yield _piece(("html" if html else "text") if body else "attachments", part.text(), part, html)
-            elif self.options.documents:
+            if self.options.documents and api.FAMILY_OF[kind] not in _TEXT_FAMILIES:
                 yield from self._documents(unpacker, api.file_names(part), content)
 
     def _documents(self, unpacker: api.Unpacker, names: tuple[str, ...], content: bytes) -> Iterator[_Piece]:
         for file in unpacker.files(names, content):
             if file.troubles:
-                raise CouldNotInspect(
-                    f"an attachment can't be looked into: {', '.join(sorted(file.troubles))}"
-                )
+                raise CouldNotInspect(f"an attachment can't be looked into: {min(file.troubles)}")
             if file.depth and api.FAMILY_OF[file.types[0]] in _TEXT_FAMILIES:
                 self._check_size(len(file.content))
                 text = api.decode_text(file.content, "utf-8")
@@ -229,8 +227,9 @@ class Dlp(api.Plugin):
             return True
         spans = api.joined(places)
         if piece.where == "subject":
-            edits.set_header("Subject", _blotted(piece.text, spans))
-            return not any("subject" in one.names for one in message.signed)
+            edits.set_header("Subject", api.blotted(piece.text, spans))
+            covered = any("subject" in one.names for one in message.signed)
+            return self.options.edit_signed or not covered
         if piece.part is None or not message.may_edit(piece.part):
             return False
         blots = [(start, end, "*" * (end - start)) for start, end in spans]
@@ -248,9 +247,3 @@ def _piece(where: str, text: str, part: Part | None, markup: bool) -> _Piece:
 def _sound(text: str) -> str:
     """Return text without lone surrogates, which RE2 can't take, of the same length."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
-
-
-def _blotted(text: str, spans: list[tuple[int, int]]) -> str:
-    for start, end in spans:
-        text = text[:start] + "*" * (end - start) + text[end:]
-    return text

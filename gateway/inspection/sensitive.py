@@ -301,3 +301,12 @@ def joined(spans: Iterable[Span]) -> list[Span]:
         else:
             found.append((start, end))
     return found
+
+
+def blotted(text: str, spans: Iterable[Span]) -> str:
+    """Return a text with spans that do not lie over each other blotted out."""
+    pieces, place = [], 0
+    for start, end in sorted(spans):
+        pieces += [text[place:start], "*" * (end - start)]
+        place = end
+    return "".join([*pieces, text[place:]])
