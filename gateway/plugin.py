@@ -47,6 +47,7 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.charsets import decode as decode_text
@@ -61,6 +62,7 @@ from .inspection.header_text import FieldName, is_field_name
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
+from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 from .inspection.visible import VisibleText, visible_text
@@ -73,6 +75,9 @@ __all__ = [
     "LIMIT_DEFECTS",
     "RISKY_EXTENSIONS",
     "TYPE_NAMES",
+    "Allow",
+    "Answer",
+    "Command",
     "Defect",
     "Discard",
     "EditError",
@@ -82,6 +87,7 @@ __all__ = [
     "Envelope",
     "Field",
     "FieldName",
+    "Login",
     "Message",
     "Modify",
     "Part",
@@ -89,12 +95,14 @@ __all__ = [
     "Plugin",
     "PluginOptions",
     "Quarantine",
+    "Refuse",
     "Reject",
     "Services",
     "SessionRecord",
     "Signed",
     "SignedKind",
     "Stage",
+    "Tag",
     "Trouble",
     "UnpackLimits",
     "UnpackedFile",
@@ -107,6 +115,7 @@ __all__ = [
     "extension_of",
     "file_names",
     "file_types",
+    "in_share",
     "is_field_name",
     "joined",
     "mask",

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -134,7 +134,9 @@ class _Hit:
 
 
 class AttachmentPolicy(api.Plugin):
-    """Applies ordered rules to attachments."""
+    """Applies ordered rules to attachments.  What it opens is hostile, so it has a process of its own."""
+
+    isolation: ClassVar = "process"
 
     class Options(api.PluginOptions):
         """rules: in order.  header: of the action "tag".  notice, reason: texts with {name} and {rule}.

@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, Field
 
@@ -41,7 +41,9 @@ _LARGEST_RULES = 64 << 20
 
 
 class Yara(api.Plugin):
-    """Applies YARA rules."""
+    """Applies YARA rules.  The scanner holds Python's lock, so it has a process of its own."""
+
+    isolation: ClassVar = "process"
 
     class Options(api.PluginOptions):
         """rules: files, and directories of *.yar and *.yara, with all below them.

@@ -73,6 +73,15 @@ class Edits:
             raise EditError(f"edit at {start}-{end} of a message of {len(self._root.buffer)} octets")
         self._edits.append(Edit(start, end, data, self._group, around))
 
+    def put(self, edit: Edit) -> None:
+        """Add an edit that was made elsewhere, with its group.  Raises EditError as :meth:`splice`."""
+        self._group = max(self._group, edit.group)
+        own, self._group = self._group, edit.group
+        try:
+            self._add(edit.start, edit.end, edit.data)
+        finally:
+            self._group = own
+
     # -- header ------------------------------------------------------------
 
     def add_header(self, name: str, value: str, top: bool = False) -> None:
@@ -178,7 +187,8 @@ class Edits:
             splices.append((change.start, change.end, change.data))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
-        header = change_fields(part, fields, eol_of(self._root), body=part.body_start == part.end)
+        body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
+        header = change_fields(part, fields, eol_of(self._root), body=body)
         return self._lay(header + splices)
 
     # -- parts -------------------------------------------------------------
@@ -286,6 +296,13 @@ class Edits:
     def new_size(self) -> int:
         """Return the size of the message with the edits laid in, in octets."""
         return len(self._root.buffer) + sum(len(e.data) - (e.end - e.start) for e in self._edits)
+
+    def apply(self) -> bytes:
+        """Return the message with the edits laid in, as a plugin's own tests want it.
+
+        Raises EditError if two of them overlap.
+        """
+        return b"".join(render(self._root.buffer, self.in_order()))
 
 
 def _place_of(part: Part) -> tuple[int, int, int]:

@@ -16,6 +16,13 @@ def eol_of(part: Part) -> bytes:
     return b"\n" if lone else b"\r\n"
 
 
+def root_of(part: Part) -> Part:
+    """Return the message that a part is in."""
+    while part.parent is not None:
+        part = part.parent
+    return part
+
+
 def begins_line(part: Part, place: int) -> bool:
     """Tell whether an offset stands at the beginning of a line."""
     return place <= part.start or part.buffer[place - 1 : place] == b"\n"
@@ -50,8 +57,27 @@ def change_fields(
     if part.header_end == part.body_start and (added or body):
         # There is no blank line between the header and what is to come.
         added += eol
-        if not begins_line(part, part.header_end):
+        if part.header_end == part.start and _joins_header(part):
+            cut = part.buffer[part.start - 1 : part.start] != b"\n"
+            added = (eol + eol if cut else eol) + added
+        elif not begins_line(part, _end_without(part, splices)):
             added = eol + added
     if added:
         splices.append((part.header_end, part.header_end, added))
     return splices
+
+
+def _joins_header(part: Part) -> bool:
+    """Tell whether fields at the beginning of an enclosed message would belong to what encloses it."""
+    parent = part.parent
+    return parent is not None and parent.is_message and parent.header_end == parent.body_start
+
+
+def _end_without(part: Part, splices: list[Splice]) -> int:
+    """Return where the header ends once the last fields are taken away."""
+    place = part.header_end
+    for start, end, data in reversed(splices):
+        if end != place or data:
+            break
+        place = start
+    return place

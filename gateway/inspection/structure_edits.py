@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 
 from .defects import LIMIT_DEFECTS, Defect
-from .field_edits import Splice, begins_line, change_fields, eol_of
+from .field_edits import Splice, begins_line, change_fields, eol_of, root_of
 from .header_text import format_field
 from .parameters import format_structured
 from .parts import IDENTITY_ENCODINGS, Part
@@ -55,7 +55,7 @@ def replace_content(
     """Give a leaf other content, encoded as before if that can be, else in base64."""
     if part.children or part.is_multipart or _HEADER_CUT & set(part.defects):
         return None
-    eol = eol_of(part)
+    eol = eol_of(root_of(part))
     fields: dict[str, bytes] = {}
     kept = part.transfer_encoding
     if kept in IDENTITY_ENCODINGS and is_plain_lines(content, eol):
@@ -83,13 +83,13 @@ def replace_content(
     if filename is not None:
         word = part.disposition or "attachment"
         fields["content-disposition"] = _structured("Content-Disposition", word, _named(filename), eol)
-    splices = change_fields(part, fields, eol, body=bool(data) and part.body_start == part.end)
+    splices = change_fields(part, fields, eol, body=bool(data))
     return [*splices, (part.body_start, part.end, data)]
 
 
 def replace_by_notice(part: Part, text: str, filename: str) -> list[Splice] | None:
     """Put a text in place of a part and all that is in it."""
-    eol = eol_of(part)
+    eol = eol_of(root_of(part))
     boundaries = boundaries_around(part)
     encoding, data = _encode_text(text, eol, boundaries)
     fields = _leaf_fields("text/plain", encoding, filename, not filename, eol, {"charset": "utf-8"})
@@ -115,7 +115,7 @@ def remove_part(part: Part, last: bool) -> list[Splice] | None:
     parent = part.parent
     if parent is None or not parent.is_multipart:
         return None
-    eol = eol_of(part)
+    eol = eol_of(root_of(part))
     line = _delimiter_line(part)
     if last:
         lead = b"" if part.buffer[part.start - 1 : part.start] == b"\n" else eol
@@ -152,7 +152,7 @@ def insert_part(
     behind = _next_line(place)
     if behind is not None:
         return [(behind, behind, delimiter + eol + new + eol)]
-    return [(place.end, place.end, eol + delimiter + eol + new)]
+    return [(place.end, place.end, _line_end_behind(place, eol) + delimiter + eol + new)]
 
 
 def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
@@ -179,7 +179,10 @@ def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
     lines += [b"Content-Disposition: attachment; filename=message.eml"]
     lines += [b"Content-Transfer-Encoding: 8bit"] if eight_bit else []
     head = b"".join(fields) + eol.join(lines) + eol + eol
-    return [(0, 0, head), (len(buffer), len(buffer), eol + b"--" + boundary + b"--" + eol)]
+    return [
+        (0, 0, head),
+        (len(buffer), len(buffer), _line_end_behind(root, eol) + b"--" + boundary + b"--" + eol),
+    ]
 
 
 def new_boundary(buffer: Buffer, content: bytes) -> bytes:
@@ -225,7 +228,7 @@ def _make_multipart(
     new = _entity(content, content_type, filename, inline, eol, (boundary, *boundaries_around(part)))
     delimiter = b"--" + boundary
     head = delimiter + eol
-    tail = eol + delimiter
+    tail = _line_end_behind(part, eol) + delimiter
     if first:
         head += new + eol + delimiter + eol
     else:
@@ -317,6 +320,11 @@ def _next_line(part: Part) -> int | None:
         ):
             return line
     return None
+
+
+def _line_end_behind(part: Part, eol: bytes) -> bytes:
+    """Return the line end before a delimiter: none that a lone CR at the part's end would join."""
+    return b"\r\n" if part.buffer[max(0, part.end - 1) : part.end] == b"\r" else eol
 
 
 def _ends_line(part: Part) -> bool:

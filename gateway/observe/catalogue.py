@@ -12,7 +12,15 @@ from .families import OTHER, Bounded, Counts, Levels, Spread
 RESULTS = ("ok", "no", "bad", "temp", "perm", "refused", "unanswered")
 OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "unfinished")
 PROTECTIONS = ("tls", "tls-in-front", "trusted-network", "none")
-REFUSALS = ("limit_total", "limit_listener", "limit_address", "proxy_header", "shutdown")
+REFUSALS = (
+    "limit_total",
+    "limit_listener",
+    "limit_address",
+    "rate_address",
+    "proxy_header",
+    "shutdown",
+    "plugin",
+)
 UPSTREAM_REASONS = ("refused", "timeout", "dns", "tls", "certificate", "unreachable")
 ACTIONS = ("passed", "rewritten", "rejected", "quarantined", "discarded", "deferred", "aborted")
 VERDICTS = ("pass", "modify", "reject", "quarantine", "discard")
@@ -132,6 +140,11 @@ class Catalogue:
             "Messages judged by a plugin; policy_applied is what came of it.",
             ("plugin", "stage", "result", "policy_applied"),
         )
+        self.plugin_answers = Counts(
+            "plugin_answers",
+            "Answers of plugins to connections, commands and logins, but for plain consent.",
+            ("plugin", "hook", "result"),
+        )
         self.plugin_seconds = Spread(
             "plugin_duration_seconds", "Time a plugin took for one message.", ("plugin",), PLUGIN_SECONDS
         )
@@ -150,9 +163,11 @@ class Catalogue:
         listeners: Mapping[str, str],
         upstreams: Iterable[str] = (),
         plugins: Mapping[str, Iterable[str]] | None = None,
+        shadows: Collection[str] = (),
     ) -> None:
         """Make the series of a configuration exist, at zero where they are new.
 
+        plugins: name -> stages.  shadows: those that may run in shadow.
         Called again after a reload; what was counted stays, and an upstream that is no more
         is neither up nor down.
         """
@@ -179,7 +194,10 @@ class Catalogue:
             for verdict in VERDICTS:
                 self.plugin_runs.start([plugin], stages, [verdict], [verdict])
             self.plugin_runs.start([plugin], stages, ("timeout", "error"), ("pass", "defer", "reject"))
+            if plugin in shadows:
+                self.plugin_runs.start([plugin], stages, (*VERDICTS, "timeout", "error"), ["shadow"])
             self.plugin_seconds.start([plugin])
+            self.plugin_answers.start([plugin], ("connect", "command", "login"), ("refuse", "tag", "error"))
 
     def _expect_tls(self, protocols: list[str]) -> None:
         for mode in ("implicit", "starttls"):

@@ -16,6 +16,7 @@ from typing import Protocol
 from ..core.facts import (
     ConnectionRefused,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -104,6 +105,7 @@ class CommandLog(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
         wanted = {
@@ -294,7 +296,19 @@ class CommandLog(Sink):
         }
         if fact.facts:
             fields["facts"] = fact.facts
+        if fact.diff:
+            fields["diff"] = fact.diff
         self._line(record, now, loudness(record, fact), "plugin", fields)
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        fields: dict[str, object] = {
+            "plugin": fact.plugin,
+            "hook": fact.hook,
+            "result": fact.result,
+            "applied": fact.applied,
+            "detail": fact.detail,
+        }
+        self._line(record, now, loudness(record, fact), "plugin_answer", fields)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         fields: dict[str, object] = {

@@ -17,7 +17,7 @@ from ..observe.hub import Hub
 from .limits import ConnectionLimits
 from .link import SocketLink
 from .session import Session
-from .settings import SessionSettings
+from .settings import SessionSettings, within
 
 if TYPE_CHECKING:
     from ..observe.transcript import Transcripts
@@ -88,6 +88,15 @@ class Sessions:
         refusal = self.limits.refuses(
             settings.name, record.client_address, settings.max_connections, settings.max_per_address
         )
+        if (
+            settings.rate_per_address
+            and not refusal
+            and not within(record.client_address, settings.proxy_from)  # a balancer's is everybody's
+            and self.limits.too_fast(
+                settings.name, record.client_address, settings.rate_per_address, time.monotonic()
+            )
+        ):
+            refusal = "rate_address"
         if self.stopping:
             refusal = "shutdown"
         if refusal and len(self._sessions) > 2 * max(self.limits.total, 1000):

@@ -278,3 +278,48 @@ def test_what_a_message_tells():
 
     facts = judge(PLAIN, loaded(Answering(answer))).runs[0].facts
     assert len(facts) == 20 and all(len(value) < 220 and value.isprintable() for value in facts.values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (lambda message: Reject("no"), "reject"),
+        (lambda message: Discard(), "discard"),
+        (lambda message: Quarantine("odd"), "quarantine"),
+        (lambda message: Modify(message.edits()), "pass"),
+        (raising, "error"),
+        (overlapping, "error"),
+        (lambda message: None, "error"),
+    ],
+)
+def test_nothing_comes_of_a_plugin_in_shadow(answer: Any, result: str):
+    after = Answering(lambda message: Pass())
+    shadow = loaded(Answering(answer), "shadow", shadow=True, on_error="reject")
+    judgement = judge(PLAIN, shadow, loaded(after, "after"))
+    assert judgement.outcome.action is Action.PASS and judgement.chunks is None
+    assert [(one.result, one.applied) for one in judgement.runs] == [(result, "shadow"), ("pass", "pass")]
+    assert judgement.runs[0].diff == ()
+    assert after.seen == [PLAIN]
+
+
+def test_a_plugin_in_shadow_tells_what_it_would_have_changed():
+    shadow = loaded(adding("X-Shadow", "a\x1b[31m"), "shadow", shadow=True)
+    judgement = judge(PLAIN, loaded(adding("X-One"), "one"), shadow, loaded(adding("X-Two"), "two"))
+    result = b"".join(judgement.chunks or ())
+    assert b"X-One" in result and b"X-Two" in result and b"X-Shadow" not in result
+    assert (judgement.outcome.action, judgement.outcome.size) == (Action.MODIFY, len(result))
+    ran = judgement.runs[1]
+    assert (ran.result, ran.applied) == ("modify", "shadow")
+    assert ran.diff[0] == "@@ header" and ran.diff[1].startswith("+X-Shadow: a")
+    assert all(line.isprintable() for line in ran.diff)
+
+
+def test_a_plugin_in_shadow_that_hangs_or_did_not_start():
+    slow = loaded(Slow(PluginOptions()), "slow", time_limit=0.01, shadow=True)
+    failing = loaded(Starting([], fails=True), "failing", shadow=True)
+    judgement = judge(PLAIN, slow, failing)
+    assert judgement.outcome.action is Action.PASS
+    assert [(one.result, one.applied) for one in judgement.runs] == [
+        ("timeout", "shadow"),
+        ("error", "shadow"),
+    ]

@@ -2,47 +2,320 @@
 
 from __future__ import annotations
 
+import email
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.inspection.edits import Edits
-from gateway.inspection.parts import parse
+from gateway.inspection.defects import Defect
+from gateway.inspection.edits import EditError, Edits
+from gateway.inspection.parts import Part, parse
 
-from .samples import ALTERNATIVE, MIXED, PLAIN, WELL_FORMED
+from .samples import ALTERNATIVE, MIXED, PLAIN, WELL_FORMED, crlf
 from .test_edits import edited
+from .test_parts import other_outline, outline, soups
+
+NAMES = sorted(WELL_FORMED)
+#: Every sample, and broken forms of it.
+FORMS = {
+    "crlf": lambda message: message,
+    "lf": lambda message: message.replace(b"\r\n", b"\n"),
+    "no final boundary": lambda message: message.replace(b"--outer--\r\n", b"").replace(b"--b--\r\n", b""),
+    "cut off": lambda message: message.rstrip(b"\r\n"),
+    "header only": lambda message: message.partition(b"\r\n\r\n")[0] + b"\r\n",
+}
+messages = st.builds(
+    lambda name, form: FORMS[form](WELL_FORMED[name]), st.sampled_from(NAMES), st.sampled_from(sorted(FORMS))
+)
+anything = st.one_of(soups, messages)
+names = st.sampled_from(["", "notice.txt", "ä ö.txt", 'a"b;c\\.txt'])
+bodies = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from(
+        [b"--b\r\n", b"\n--outer--\n", b"a\r\n--alt\r\n", b"x" * 1200, b"A: b\r\nlines\r\n", b"\xff\0"]
+    ),
+)
 
 
-@pytest.mark.parametrize("name", WELL_FORMED)
-@pytest.mark.parametrize("lone", [False, True])
-def test_wrap_keeps_every_octet(name: str, lone: bool):
-    message = WELL_FORMED[name].replace(b"\r\n", b"\n") if lone else WELL_FORMED[name]
-    edits = Edits(parse(message))
-    assert edits.wrap("Beware: ü", "[wrapped]")
+def bodies_of(root: Part) -> list[tuple[str, bytes]]:
+    return [(part.content_type, part.raw_body) for part in root.walk() if not part.children]
+
+
+def path_of(part: Part) -> list[int]:
+    """Return by which children a part is reached."""
+    path: list[int] = []
+    while part.parent is not None:
+        path.append(part.parent.children.index(part))
+        part = part.parent
+    return path[::-1]
+
+
+def follow(root: Part, path: list[int]) -> Part:
+    for index in path:
+        root = root.children[index]
+    return root
+
+
+def outside_is_kept(message: bytes, edits: Edits) -> bytes:
+    """Return the edited message; what no splice covers is checked to be the same octets."""
     result = edited(message, edits)
+    place = new = 0
+    for edit in edits.in_order():
+        assert result[new : new + edit.start - place] == message[place : edit.start]
+        new += edit.start - place + len(edit.data)
+        place = edit.end
+    assert result[new:] == message[place:]
+    return result
+
+
+# -- wrap ----------------------------------------------------------------------------
+
+
+@given(anything, st.text(max_size=40), st.none() | st.text(max_size=20))
+@settings(max_examples=300, deadline=None)
+def test_wrap_keeps_every_octet_of_anything(message: bytes, text: str, subject: str | None):
+    edits = Edits(parse(message))
+    assert edits.wrap(text, subject)
+    result = outside_is_kept(message, edits)
     root = parse(result)
     assert [part.content_type for part in root.children] == ["text/plain", "message/rfc822"]
-    assert root.children[1].raw_body == message
-    assert root.children[0].text() == "Beware: ü"
-    assert root.get("subject").value == "[wrapped]"
+    assert root.children[1].raw_body == message and not root.defects
+    shown = text.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
+    assert root.children[0].text().replace("\r\n", "\n") == shown
+    other = email.message_from_bytes(result)
+    assert [part.get_content_type() for part in other.get_payload()] == ["text/plain", "message/rfc822"]  # type: ignore[union-attr]
 
 
-def test_insert_remove_replace():
-    edits = Edits(parse(PLAIN))
-    assert edits.insert_part(b"new", "text/plain", first=False)
-    root = parse(edited(PLAIN, edits))
-    assert [part.text() for part in root.children] == ["Hello, Bob.\r\n", "new"]
+def test_wrap_takes_over_the_fields_that_a_reader_sees():
+    message = crlf("Received: x\nDKIM-Signature: y\nFrom: a@b\nTo: c@d\nSubject: hi\nX-Other: z\n\nHello\n")
+    edits = Edits(parse(message))
+    edits.wrap("Beware", "[?] hi")
+    root = parse(edited(message, edits))
+    assert [one.name for one in root.fields] == [
+        "received",
+        "from",
+        "to",
+        "subject",
+        "mime-version",
+        "content-type",
+    ]
+    subject = root.get("subject")
+    assert subject is not None and subject.value == "[?] hi"
+
+
+def test_an_8bit_message_is_declared_as_such():
+    message = "Subject: x\r\n\r\nü\r\n".encode()
+    edits = Edits(parse(message))
+    edits.wrap("Beware")
+    root = parse(edited(message, edits))
+    assert root.transfer_encoding == root.children[1].transfer_encoding == "8bit"
+
+
+# -- remove --------------------------------------------------------------------------
+
+
+@given(messages, st.integers(0, 20))
+@settings(max_examples=300, deadline=None)
+def test_a_part_removed_is_gone_and_the_others_are_not(message: bytes, index: int):
+    root = parse(message)
+    parts = list(root.walk())
+    part = parts[index % len(parts)]
+    edits = Edits(root)
+    in_multipart = part.parent is not None and part.parent.is_multipart
+    assert edits.remove_part(part) is in_multipart
+    result = outside_is_kept(message, edits)
+    if not in_multipart:
+        assert result == message
+        return
+    after = parse(result)
+    assert part.parent is not None
+    path = path_of(part.parent)
+    before = [outline(one) for one in part.parent.children if one is not part]
+    assert [outline(one) for one in follow(after, path).children] == (before or [["text/plain", b""]])
+
+
+@given(messages, st.sets(st.integers(0, 12)))
+@settings(max_examples=300, deadline=None)
+def test_many_parts_removed_at_once(message: bytes, wanted: set[int]):
+    root = parse(message)
+    multipart = next((part for part in root.walk() if part.is_multipart and part.children), None)
+    if multipart is None:
+        return
+    edits = Edits(root)
+    removed = [child for index, child in enumerate(multipart.children) if index in wanted]
+    for child in removed:
+        assert edits.remove_part(child)
+    after = follow(parse(outside_is_kept(message, edits)), path_of(multipart))
+    kept = [outline(child) for child in multipart.children if child not in removed]
+    assert [outline(child) for child in after.children] == (kept or [["text/plain", b""]])
+
+
+@given(soups, st.integers(0, 20))
+@settings(max_examples=300, deadline=None)
+def test_removing_from_anything_leaves_what_is_outside(message: bytes, index: int):
+    root = parse(message)
+    parts = list(root.walk())
+    part = parts[index % len(parts)]
+    edits = Edits(root)
+    if edits.remove_part(part):
+        outside_is_kept(message, edits)
+        for edit in edits:
+            assert part.parent is not None and part.parent.start <= edit.start <= edit.end <= part.parent.end
+
+
+# -- notice --------------------------------------------------------------------------
+
+
+@given(
+    anything,
+    st.integers(0, 20),
+    st.text(max_size=30),
+    names,
+)
+@settings(max_examples=400, deadline=None)
+def test_a_notice_stands_in_place_of_any_part(message: bytes, index: int, text: str, filename: str):
+    root = parse(message)
+    parts = list(root.walk())
+    part = parts[index % len(parts)]
+    edits = Edits(root)
+    assert edits.replace_by_notice(part, text, filename)
+    result = outside_is_kept(message, edits)
+    after = follow(parse(result), path_of(part))
+    assert (after.content_type, after.charset, after.children) == ("text/plain", "utf-8", [])
+    shown = text.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
+    assert after.text().replace("\r\n", "\n") == shown
+    assert after.filename == filename and after.is_attachment is bool(filename)
+    if part.parent is not None and part.parent.is_multipart:
+        assert len(after.parent.children) == len(part.parent.children)  # type: ignore[union-attr]
+    else:
+        kept = {one.name for one in part.fields if not one.name.startswith("content-")}
+        assert kept <= {one.name for one in after.fields}
+
+
+def test_duplicate_fields_do_not_outlive_a_notice():
+    message = crlf("Content-Type: text/html\nContent-Type: text/x\nSubject: x\nContent-ID: <a>\n\n<p>\n")
+    edits = Edits(parse(message))
+    assert edits.replace_by_notice(parse(message), "gone")
+    root = parse(edited(message, edits))
+    assert [one.name for one in root.fields][:2] == ["content-type", "subject"] and not root.defects
+
+
+# -- content -------------------------------------------------------------------------
+
+
+@given(
+    anything,
+    st.integers(0, 20),
+    bodies,
+    st.sampled_from([None, "application/pdf"]),
+    st.none() | names,
+)
+@settings(max_examples=400, deadline=None)
+def test_content_replaced_reads_back(
+    message: bytes, index: int, content: bytes, kind: str | None, filename: str | None
+):
+    root = parse(message)
+    parts = list(root.walk())
+    part = parts[index % len(parts)]
+    edits = Edits(root)
+    if not edits.replace_content(part, content, kind, filename):
+        assert part.children or part.is_multipart or part.is_message
+        return
+    after = follow(parse(outside_is_kept(message, edits)), path_of(part))
+    assert after.content() == content
+    assert after.content_type == (kind or part.content_type)
+    assert after.filename == (part.filename if filename is None else filename)
+
+
+# -- insert --------------------------------------------------------------------------
+
+
+@given(anything, bodies, st.sampled_from(["text/plain", "application/pdf"]), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_a_part_put_in_is_there_and_so_are_the_others(message: bytes, content: bytes, kind: str, first: bool):
+    root = parse(message)
+    edits = Edits(root)
+    assert edits.insert_part(content, kind, filename="ä.bin", inline=False, first=first)
+    after = parse(outside_is_kept(message, edits))
+    assert after.content_type == "multipart/mixed"
+    new = after.children[0 if first else -1]
+    assert (new.content(), new.content_type, new.filename) == (content, kind, "ä.bin")
+    others = after.children[1:] if first else after.children[:-1]
+    if root.content_type == "multipart/mixed" and len(others) == len(root.children):
+        assert [outline(one) for one in others] == [outline(one) for one in root.children]
+    else:
+        (other,) = others
+        assert bodies_of(other) == bodies_of(root)
+    kept = [one.raw.rstrip(b"\r\n") for one in root.fields if not one.name.startswith("content-")]
+    assert kept == [
+        one.raw.rstrip(b"\r\n")
+        for one in after.fields
+        if not one.name.startswith("content-")
+        and (one.name != "mime-version" or one.raw.rstrip(b"\r\n") in kept)
+    ]
+
+
+@given(messages, st.integers(0, 20), bodies, st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_a_part_beside_another(message: bytes, index: int, content: bytes, first: bool):
+    root = parse(message)
+    parts = list(root.walk())
+    part = parts[index % len(parts)]
+    edits = Edits(root)
+    assert edits.insert_part(content, "image/png", first=first, beside=part)
+    result = outside_is_kept(message, edits)
+    after = parse(result)
+    path = path_of(part)
+    if part.parent is not None and part.parent.content_type == "multipart/mixed":
+        beside = follow(after, path[:-1]).children
+        assert len(beside) == len(part.parent.children) + 1
+        new, same = beside[path[-1] + (not first)], beside[path[-1] + first]
+    else:
+        mixed = follow(after, path)
+        assert mixed.content_type == "multipart/mixed"
+        assert len(mixed.children) == 2
+        new, same = mixed.children if first else mixed.children[::-1]
+    assert new.content() == content and outline(same) == outline(part)
+    if not any(defect is not Defect.BOUNDARY_PREFIX for one in parts for defect in one.defects):
+        other = email.message_from_bytes(result)
+        assert outline(after) == other_outline(other)
+
+
+def test_a_part_goes_into_the_multipart_that_is_there():
     edits = Edits(parse(MIXED))
-    assert edits.insert_part(b"%PDF\0", "application/pdf", filename="ä.pdf", inline=False)
-    root = parse(edited(MIXED, edits))
-    assert root.children[0].filename == "ä.pdf" and root.children[0].content() == b"%PDF\0"
-    root = parse(ALTERNATIVE)
-    edits = Edits(root)
-    assert edits.remove_part(root.children[0])
+    assert edits.insert_part(b"%PDF\0", "application/pdf", filename="a.pdf", inline=False)
+    (edit,) = edits
+    after = parse(edited(MIXED, edits))
+    assert len(after.children) == 4 and after.children[0].filename == "a.pdf"
+    assert edit.start == edit.end
+
+
+def test_a_multipart_is_made_where_there_is_none():
+    edits = Edits(parse(ALTERNATIVE))
+    edits.insert_part(b"text", "text/plain")
     after = parse(edited(ALTERNATIVE, edits))
-    assert [part.content_type for part in after.children] == ["text/html"]
-    edits = Edits(root)
-    assert edits.replace_by_notice(root.children[1], "taken away: ü", "notice.txt")
-    after = parse(edited(ALTERNATIVE, edits))
-    assert after.children[1].text() == "taken away: ü" and after.children[1].filename == "notice.txt"
-    edits = Edits(root)
-    assert edits.replace_spans(root.children[0], [(2, 4, "ÜSS")])
-    assert parse(edited(ALTERNATIVE, edits)).children[0].text() == "GrÜSSe"[:0] + "Gr" + "ÜSS" + "e"
+    assert [part.content_type for part in after.walk()] == [
+        "multipart/mixed",
+        "text/plain",
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+    ]
+    assert [one.name for one in after.fields] == ["from", "mime-version", "content-type"]
+
+
+def test_the_same_message_gets_the_same_boundary():
+    once, again = Edits(parse(PLAIN)), Edits(parse(PLAIN))
+    once.insert_part(b"x", "text/plain")
+    again.insert_part(b"x", "text/plain")
+    assert edited(PLAIN, once) == edited(PLAIN, again)
+
+
+def test_a_part_of_another_message_is_refused():
+    edits = Edits(parse(PLAIN))
+    other = parse(bytes(bytearray(PLAIN)))
+    with pytest.raises(EditError, match="another message"):
+        edits.replace_by_notice(other, "x")
+    with pytest.raises(ValueError, match="not a value of Content-Type"):
+        edits.insert_part(b"", "text/plain\r\nX: y")

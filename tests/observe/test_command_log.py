@@ -197,6 +197,12 @@ def test_what_strangers_say_stays_on_one_line_and_moves_no_terminal(fact: Any) -
     assert json.loads(line)["user"] == 'a"b\\c\\x0d\\x0ad\\x1b[31m\\u202e\\x9b\\u2028é\\udcff\\x00'
 
 
+def test_what_a_shadow_would_change_is_a_list_of_lines() -> None:
+    diff = ("@@ header", "-Subject: a", "+Subject: \x1b[31m")
+    [line] = logged(PluginRan("dlp", Stage.DATA, "modify", "shadow", 0.1, diff=diff))
+    assert (line["applied"], line["diff"]) == ("shadow", ["@@ header", "-Subject: a", "+Subject: \\x1b[31m"])
+
+
 def test_long_strings_are_cut() -> None:
     [line] = logged(LoginSeen("PLAIN", "u" * 10_000, "failed", True, True))
     assert line["user"] == "u" * 200 + "…(+9800)"

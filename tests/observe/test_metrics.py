@@ -358,3 +358,10 @@ def test_scraping_while_counting_loses_nothing(bench: Bench) -> None:
     thread.join()
     assert not errors
     assert bench.get("commands_total", protocol="imap", command="FETCH", result="ok") == 20_000
+
+
+def test_what_may_run_in_shadow_has_its_series_from_the_start(bench: Bench) -> None:
+    labels = {"plugin": "footer", "stage": "data", "result": "error", "policy_applied": "shadow"}
+    assert bench.get("plugin_runs_total", **labels) is None
+    bench.metrics.expect({"smtp-in": "smtp"}, plugins={"footer": ["data"]}, shadows=["footer"])
+    assert bench.get("plugin_runs_total", **labels) == 0

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
+from gateway.inspection.loader import PluginSpec, load_plugins
 from gateway.inspection.parts import Part, parse
-from gateway.inspection.pipeline import Judgement
+from gateway.inspection.pipeline import Judgement, Pipeline
 from tests.inspection.files import OLE, PE, PNG, encrypted_zip, open_xml, tnef, utf16, zipped
 from tests.inspection.samples import DKIM, SIGNED, WELL_FORMED, crlf
-from tests.inspection.support import judge, loaded
+from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
 
 PROGRAMS = {"name": "programs", "types": ["@program"]}
@@ -52,7 +53,7 @@ def policy(*rules: dict[str, Any], **options: Any) -> AttachmentPolicy:
 
 
 def judged(message: bytes, *rules: dict[str, Any], **options: Any) -> Judgement:
-    return judge(message, loaded(policy(*rules, **options)))
+    return judge(message, loaded(policy(*rules, **options), isolation="thread"))
 
 
 def hits(message: bytes, *rules: dict[str, Any], **options: Any) -> list[str]:
@@ -274,7 +275,7 @@ def test_well_formed_messages_pass(name: str):
 @settings(max_examples=150, deadline=None)
 def test_any_octets(message: bytes):
     plugin = policy({**ALL, "action": "strip"}, edit_signed=True)
-    ran = judge(message, loaded(plugin)).runs[0]
+    ran = judge(message, loaded(plugin, isolation="thread")).runs[0]
     assert ran.result in ("pass", "modify", "reject"), ran
 
 
@@ -315,3 +316,26 @@ def test_options_that_are_refused(rule: dict[str, Any], error: str):
 def test_samples_of_signed_mail_pass():
     for message in (SIGNED, DKIM):
         assert judged(message, {**PROGRAMS, "action": "strip"}).outcome.action is Action.PASS
+
+
+# -- in a process of its own ---------------------------------------------------------
+
+
+def test_in_a_process_as_it_is_configured():
+    rules = [{**PROGRAMS, "action": "strip"}]
+    options = {"rules": rules, "total_size": 400 << 20}
+    spec = PluginSpec("attachments", "attachment_policy", time_limit=20.0, options=options)
+    pipeline = Pipeline(load_plugins([spec]), AsyncioRunner(), hostname="gate.example.org")
+    pipeline.start()
+    try:
+        for content, expected in (
+            (zipped({"x.exe": PE}), Action.MODIFY),
+            (zipped({"a": bytes(60 << 20)}), Action.PASS),
+            (zipped({"x.png": PNG}), Action.PASS),
+        ):
+            judgement = run(pipeline.judge(attached(content), start(), RECORD))
+            assert judgement.outcome.action is expected, judgement
+            if judgement.chunks is not None:
+                assert "was removed here" in leaves(b"".join(judgement.chunks))[1].text()
+    finally:
+        pipeline.stop()

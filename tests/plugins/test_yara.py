@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
-from gateway.inspection.loader import PluginSpec, check_plugins
+from gateway.inspection.loader import PluginSpec, check_plugins, load_plugins
 from gateway.inspection.parts import parse
-from gateway.inspection.pipeline import Judgement
+from gateway.inspection.pipeline import Judgement, Pipeline
 from tests.inspection.files import PE, encrypted_zip, zipped
 from tests.inspection.samples import WELL_FORMED, crlf
-from tests.inspection.support import judge, loaded
+from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
 
 pytest.importorskip("yara_x")
@@ -43,7 +43,7 @@ def yara(*rules: Path, **options: Any) -> Yara:
 
 
 def judged(message: bytes, *rules: Path, **options: Any) -> Judgement:
-    return judge(message, loaded(yara(*rules, **options)))
+    return judge(message, loaded(yara(*rules, **options), isolation="thread"))
 
 
 def ran(message: bytes, *rules: Path, **options: Any) -> PluginRan:
@@ -152,7 +152,11 @@ def test_any_octets(tmp_path_factory: pytest.TempPathFactory):
     @given(soups)
     @settings(max_examples=100, deadline=None)
     def check(message: bytes) -> None:
-        assert judge(message, loaded(plugin)).runs[0].result in ("pass", "modify", "reject")
+        assert judge(message, loaded(plugin, isolation="thread")).runs[0].result in (
+            "pass",
+            "modify",
+            "reject",
+        )
 
     check()
 
@@ -207,3 +211,15 @@ def test_without_yara_x(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_options_that_are_refused(folder: Path, options: dict[str, Any]):
     with pytest.raises(ValidationError):
         Yara.Options(**({"rules": (str(folder),)} | options))
+
+
+def test_in_a_process_as_it_is_configured(folder: Path):
+    spec = PluginSpec("yara", "yara", time_limit=20.0, options={"rules": [str(folder)]})
+    pipeline = Pipeline(load_plugins([spec]), AsyncioRunner(), hostname="gate.example.org")
+    pipeline.start()
+    try:
+        for content, result in ((zipped({"x": b"a-marker"}), "reject"), (PE, "modify"), (b"x", "pass")):
+            judgement = run(pipeline.judge(attached(content), start(), RECORD))
+            assert judgement.runs[0].result == result, judgement
+    finally:
+        pipeline.stop()
