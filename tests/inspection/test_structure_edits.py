@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import mmap
+import tempfile
 
 import pytest
 from hypothesis import given, settings
@@ -340,3 +342,29 @@ def test_a_part_of_no_octets_gets_all_that_any_part_gets(delimiters: str):
         after = parse(outside_is_kept(message, edits))
         assert after.children[0].text() == "text"
         assert len(after.children) - len(root.children) in (0, 1)
+
+
+@given(anything, st.integers(0, 20))
+@settings(max_examples=100, deadline=None)
+def test_edits_of_a_map_are_those_of_its_octets(message: bytes, index: int):
+    message = message or b"x"
+    with tempfile.TemporaryFile() as file:
+        file.write(message)
+        file.flush()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            results = []
+            for root in (parse(message), parse(mapped)):
+                parts = list(root.walk())
+                part = parts[index % len(parts)]
+                done = []
+                for change in (
+                    lambda edits, part=part: edits.insert_part(b"x", "text/plain", beside=part),
+                    lambda edits, part=part: edits.remove_part(part),
+                    lambda edits, part=part: edits.replace_by_notice(part, "x"),
+                    lambda edits, part=part: edits.append_text(part, "x"),
+                    lambda edits: edits.wrap("x"),
+                ):
+                    edits = Edits(root)
+                    done.append((change(edits), edits.in_order()))
+                results.append(done)
+            assert results[0] == results[1]
