@@ -115,8 +115,14 @@ def decode(content: bytes, charset: str) -> str:
 
     Octets that the charset does not have become U+FFFD.
     """
+    codec = codec_of(charset)
+    if codec == "ascii" or codec is None:
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            codec = "cp1252"
     try:
-        return content.decode(reading_codec_of(content, charset), "replace")
+        return content.decode(codec, "replace")
     except (UnicodeError, ValueError):  # some stateful codecs know no "replace" for every input
         return content.decode("latin-1")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .defects import Defect
-from .field_edits import Splice, change_fields, closing_line, eol_of
+from .field_edits import change_fields, closing_line, eol_of
 from .fields import Field
 from .header_text import format_field
 from .new_parts import encode_notice, entity, leaf_fields, line_end_behind, new_boundary, structured_field
 from .part import Part
+from .rendering import Rank, Splice
 from .scan import Buffer
 from .transfer import boundaries_around
 
@@ -60,10 +61,9 @@ def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
     lines += [b"Content-Disposition: attachment; filename=message.eml"]
     lines += [b"Content-Transfer-Encoding: 8bit"] if eight_bit else []
     head = b"".join(fields) + eol.join(lines) + eol + eol
-    return [
-        (0, 0, head),
-        (len(buffer), len(buffer), line_end_behind(root, eol) + b"--" + boundary + b"--" + eol),
-    ]
+    tail = line_end_behind(root, eol) + b"--" + boundary + b"--" + eol
+    size = len(buffer)
+    return [Splice(0, 0, head, Rank.OPENING, -1), Splice(size, size, tail, Rank.CLOSING, -1)]
 
 
 def make_multipart(
@@ -96,8 +96,8 @@ def make_multipart(
     tail += b"--" + (eol if part.end == len(part.buffer) else b"")
     return [
         *change_fields(part, fields, eol, dropped=names, body=True),
-        (part.body_start, part.body_start, head + inner + eol),
-        (part.end, part.end, tail),
+        Splice(part.body_start, part.body_start, head + inner + eol, Rank.OPENING, part.depth),
+        Splice(part.end, part.end, tail, Rank.CLOSING, part.depth),
         *closing_line(part, eol),
     ]
 

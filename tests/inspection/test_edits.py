@@ -125,7 +125,7 @@ def test_a_field_added_to_anything_is_found_and_moves_nothing(message: bytes, ho
         edits.set_header("X-New", "value")
     else:
         edits.add_header("X-New", "value", top=how == "top")
-    (edit,) = edits
+    (edit,) = edits.in_order()
     result = edited(message, edits)
     assert result == message[: edit.start] + edit.data + message[edit.start :]
     found = parse(result)
