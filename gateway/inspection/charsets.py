@@ -141,7 +141,7 @@ _MARKS = {
     "utf_16": (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE),
     "utf_32": (codecs.BOM_UTF32_BE, codecs.BOM_UTF32_LE),
 }
-_STEP = 256
+_STEP = 64
 
 
 def octet_offsets(content: bytes, text: str, codec: str, offsets: list[int]) -> list[int] | None:

@@ -215,6 +215,9 @@ class Part:
             return decode_base64(self.raw_body)
         if self.transfer_encoding == "quoted-printable":
             return decode_quoted_printable(self.raw_body)
+        if self.transfer_encoding in _UU_ENCODINGS:
+            files = find_embedded(self.raw_body, "us-ascii")
+            return files[0].content() if files else self.raw_body
         return self.raw_body
 
     @cached_property
@@ -233,8 +236,7 @@ class Part:
 
     def embedded(self) -> list[Embedded]:
         """Return the files that stand encoded in a text part's own text; [] for other parts."""
-        wanted = self.is_text or self.transfer_encoding in _UU_ENCODINGS
-        return find_embedded(self.content(), self.charset) if wanted else []
+        return find_embedded(self.content(), self.charset) if self.is_text else []
 
     def text(self) -> str:
         """Return the body as text in its declared charset; what can't be decoded is U+FFFD."""
