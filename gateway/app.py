@@ -11,8 +11,9 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -26,12 +27,19 @@ from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
+from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
+from .core.facts import Fact
+from .core.record import SessionRecord
+from .core.steps import Stage
+from .inspection.guard import HOOKS, FactWatchers, overrides
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
+from .inspection.threads import PluginThreads
+from .inspection.verdicts import VerdictStore
 from .observe import log_setup
 from .observe.console import Palette
-from .observe.hub import Hub, Sink
+from .observe.hub import Hub, Sink, Watch
 from .observe.metrics import Metrics
 from .observe.transcript import Choice, Transcripts
 from .observe.writer import Writer
@@ -44,10 +52,11 @@ from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
 from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
 from .relay.upstream import Address, Upstream
+from .relay.views import ViewCache
 
 Result = TypeVar("Result")
 
-#: Threads for plugins that are plain functions, and for resolving names.
+#: Threads for plugins that are plain functions; and as many for resolving names and large messages.
 THREADS = 16
 
 
@@ -56,12 +65,30 @@ class TwistedRunner:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        #: Of all pipelines, so that reloads don't add to the plugins that hang.
+        self.plugin_threads = PluginThreads(THREADS)
 
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in a thread of the reactor's pool."""
         result: Result = await threads.deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), function, *arguments
         )
+        return result
+
+    async def result_of(self, future: Future[Result]) -> Result:
+        """Await what another thread comes to."""
+        waiting: defer.Deferred[Any] = defer.Deferred(lambda _: void(future.cancel()))
+
+        def settle() -> None:
+            if not waiting.called:
+                error = future.exception()
+                if error is not None:
+                    waiting.errback(error)
+                else:
+                    waiting.callback(future.result())
+
+        future.add_done_callback(lambda _: self._reactor.callFromThread(settle))
+        result: Result = await waiting
         return result
 
     async def with_limit(self, awaitable: Awaitable[Result], seconds: float) -> Result:
@@ -75,20 +102,59 @@ class TwistedRunner:
         return result
 
 
+class PluginFacts(Sink):
+    """Shows facts to the plugins that have ``on_fact``."""
+
+    def __init__(self, watchers: FactWatchers) -> None:
+        self._watchers = watchers
+
+    def watches(self) -> dict[type, Watch]:
+        return dict.fromkeys(get_args(Fact), self._show) if self._watchers else {}
+
+    def _show(self, record: SessionRecord, fact: object, now: float) -> None:
+        self._watchers(record, fact)
+
+
+class Kept:
+    """What outlives a reload: how messages were judged on their way to clients."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Open the store.  Raises StartError."""
+        self.views = ViewCache(configuration.views.cache)
+        try:
+            self.verdicts = VerdictStore(configuration.views.verdicts)
+        except OSError as error:
+            raise StartError(f"views.verdicts: {error}") from None
+
+    def figures(self) -> tuple[float, float, float, float]:
+        """Return what the metrics show: hits, misses, octets, failures."""
+        views = self.views
+        return views.hits, views.misses, views.octets, self.verdicts.failures
+
+
 class Parts:
     """What one reading of the configuration gives: everything that a reload exchanges."""
 
-    def __init__(self, configuration: Configuration, runner: TwistedRunner, spool: SpoolSettings) -> None:
+    def __init__(
+        self, configuration: Configuration, runner: TwistedRunner, spool: SpoolSettings, kept: Kept
+    ) -> None:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
+        self._kept = kept
         try:
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
             self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
             self.pipeline = Pipeline(
-                self.plugins, runner, hostname=configuration.hostname, on_exception=_plugin_failed
+                self.plugins,
+                runner,
+                hostname=configuration.hostname,
+                on_exception=_plugin_failed,
+                threads=runner.plugin_threads,
+                limits=configuration.parse_limits(),
+                defects=configuration.inspection.defects,
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
-        except (TlsError, PluginConfigErrors, OSError) as error:
+        except (TlsError, PluginConfigErrors, ValueError, OSError) as error:
             raise StartError(str(error)) from None
         self.certificates = {
             f"{table.name}/{pair.certificate.name}": expiry_of(pair.certificate)
@@ -100,6 +166,7 @@ class Parts:
         upstream = next(u for u in self.configuration.upstreams if u.name == table.upstream)
         hold = self.pipeline.subscribes(table.name, table.protocol)
         limits, timeouts, tls = table.limits, table.timeouts, table.tls
+        towards_client = hold & {Stage.RETR, Stage.FETCH}
         return SessionSettings(
             name=table.name,
             protocol=table.protocol,
@@ -120,10 +187,21 @@ class Parts:
                 idle=timeouts.idle,
             ),
             digest=table.digest,
+            watch=self.pipeline.observes(table.name, table.protocol),
+            views=self._kept.views if Stage.FETCH in hold else None,
+            verdicts=self._kept.verdicts if towards_client else None,
+            pipeline_version=self.pipeline.version,
+            guards=tuple(
+                plugin
+                for plugin in self.plugins
+                if plugin.watches(table.name) and any(overrides(plugin, f"on_{hook}") for hook in HOOKS)
+            ),
             proxy_from=tuple(table.proxy_protocol_from),
             trusted=tuple(table.trusted_networks),
             max_connections=limits.connections,
             max_per_address=limits.connections_per_address,
+            rate_per_address=limits.connection_rate,
+            greeting_delay=table.smtp.greeting_delay if table.protocol in ("smtp", "lmtp") else 0.0,
         )
 
 
@@ -131,7 +209,7 @@ def _upstream(table: UpstreamTable) -> Upstream:
     client_tls = None
     if table.tls not in (None, "none"):
         pair = KeyPair(table.certificate, table.key) if table.certificate and table.key else None
-        client_tls = ClientTls(verify=table.verify, ca=table.ca, pair=pair)
+        client_tls = ClientTls(verify=table.verify, ca=table.ca, crl=revocation_lists(table.crl), pair=pair)
     return Upstream(
         table.name,
         [Address(address.host, address.port) for address in table.addresses],
@@ -151,6 +229,7 @@ def _server_tls(table: ListenerTable) -> ServerTls:
         protocol=table.protocol,
         profile=tls.profile,
         client_ca=tls.client_ca,
+        client_crl=revocation_lists(tls.client_crl),
         client_certificate=tls.client_certificate,
         key_log=_key_log(tls.key_log) if tls.key_log else None,
     )
@@ -207,14 +286,17 @@ class Gateway:
         self._reactor = reactor
         self._runner = TwistedRunner(reactor)
         self._spool = SpoolSettings(configuration.spool.directory, configuration.spool.memory)
-        self._parts = Parts(configuration, self._runner, self._spool)
+        self._kept = Kept(configuration)
+        self._parts = Parts(configuration, self._runner, self._spool, self._kept)
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
         self.metrics = self._make_metrics()
-        sinks: list[Sink] = [*extra_sinks, self.metrics]
+        self._plugin_facts = PluginFacts(FactWatchers(self._parts.plugins, _plugin_failed))
+        sinks: list[Sink] = [*extra_sinks, self.metrics, self._plugin_facts]
         self.hub = Hub(sinks)
         self.metrics.watch_hub(self.hub)
         self.metrics.watch_spool(lambda: self._spool.in_use)
+        self.metrics.watch_views(self._kept.figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)
@@ -228,6 +310,7 @@ class Gateway:
         self._admin: AdminServer | None = None
         self._lag = LagMeter(reactor, self.metrics.reactor_lag)
         self._stopping = False
+        self._retired: dict[Pipeline, Any] = {}  # to the call that ends its time
 
     @property
     def configuration(self) -> Configuration:
@@ -240,6 +323,7 @@ class Gateway:
             listeners={table.name: table.protocol for table in configuration.listeners},
             upstreams=[table.name for table in configuration.upstreams],
             plugins={plugin.name: plugin.stages for plugin in self._parts.plugins},
+            shadows=[plugin.name for plugin in self._parts.plugins if plugin.may_shadow],
             verbs={name: engine.verbs for name, engine in ENGINES.items()},
             build=build_info(),
         )
@@ -311,7 +395,7 @@ class Gateway:
 
     def reload(self, configuration: Configuration) -> None:
         """Build new, swap, let old sessions end.  Raises StartError, and then nothing has changed."""
-        parts = Parts(configuration, self._runner, self._spool)
+        parts = Parts(configuration, self._runner, self._spool, self._kept)
         fresh: dict[str, Listener] = {}
         kept: dict[str, Listener] = {}
         by_address = {(one.host, one.port): one for one in self.listeners.values()}
@@ -339,14 +423,26 @@ class Gateway:
         self.listeners = {**kept, **fresh}
         self.sessions.limits.total = configuration.limits.connections
         self.sessions.chooser = _transcripts(configuration)
+        plugin_facts = PluginFacts(FactWatchers(parts.plugins, _plugin_failed))
+        self.hub.exchange(self._plugin_facts, plugin_facts)
+        self._plugin_facts = plugin_facts
+        self._kept.views.most_octets = configuration.views.cache
         self.metrics.certificates(parts.certificates)
         self.metrics.expect(
             listeners={table.name: table.protocol for table in configuration.listeners},
             upstreams=[table.name for table in configuration.upstreams],
             plugins={plugin.name: plugin.stages for plugin in parts.plugins},
+            shadows=[plugin.name for plugin in parts.plugins if plugin.may_shadow],
         )
-        old_parts.pipeline.stop()
+        self._retire(old_parts.pipeline, parts.pipeline)
         self._log.info("reloaded", listeners=len(self.listeners))
+
+    def _retire(self, old: Pipeline, new: Pipeline) -> None:
+        """Let old sessions keep their plugins, but not for ever."""
+        old.retire(new)
+        self._retired = {one: bound for one, bound in self._retired.items() if not one.is_stopped}
+        if not old.is_stopped:
+            self._retired[old] = self._reactor.callLater(self.configuration.limits.old_plugins, old.expire)
 
     # -- stop --------------------------------------------------------------
 
@@ -364,6 +460,10 @@ class Gateway:
                 bound.cancel()
             self.sessions.cut()
             self._lag.stop()
+            for old, expiry in self._retired.items():
+                if expiry.active():
+                    expiry.cancel()
+                old.stop()
             self._parts.pipeline.stop()
             waiting = self._admin.stop() if self._admin is not None else defer.succeed(None)
             waiting.addBoth(lambda _: done.callback(None))

@@ -67,7 +67,7 @@ def test_the_limits_and_timeouts_are_the_models_defaults():
         for name, value in zip(names, values.split(", "), strict=True):
             count += 1
             assert (float(value) if value.isdigit() else seconds(value)) == defaults[name], name
-    assert count == 15
+    assert count == 16
 
 
 def test_the_metrics_exist_and_the_struck_are_struck():

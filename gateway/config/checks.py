@@ -23,8 +23,8 @@ Found = tuple[Where, str, str, bool]
 
 #: How long before its end a certificate is worth a warning.
 SOON = timedelta(days=14)
-#: Which stage messages from clients pass, by protocol.
-_STAGES = {"smtp": "data", "lmtp": "data", "imap": "append"}
+#: Which stages messages pass, by protocol.
+_STAGES = {"smtp": {"data"}, "lmtp": {"data"}, "imap": {"append", "fetch"}, "pop3": {"retr", "top"}}
 #: Mechanisms that are no typing mistakes.
 _MECHANISMS = DEFAULT_MECHANISMS | {"ANONYMOUS", "DIGEST-MD5", "GSSAPI", "GS2-KRB5", "NTLM", "OTP"}
 _FORWARDS = {"xclient": ("smtp", "lmtp", "pop3"), "id": ("imap",)}
@@ -43,6 +43,8 @@ def check(configuration: Configuration) -> Iterator[Found]:
     yield from _plugins(configuration)
     for index, table in enumerate(configuration.transcripts):
         yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
+    if configuration.views.verdicts is not None:
+        yield from _writable_folder(configuration.views.verdicts.parent, ("views", "verdicts"), configuration)
     directory = configuration.spool.directory
     if directory is not None:
         yield from _writable_folder(directory, ("spool", "directory"), configuration)
@@ -130,6 +132,8 @@ def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
         yield from _pair(upstream.certificate, upstream.key, where)
     if upstream.ca is not None:
         yield from _authorities(upstream.ca, (*where, "ca"))
+    if upstream.crl is not None:
+        yield from _revocation_lists(upstream.crl, (*where, "crl"))
     for index, address in enumerate(upstream.addresses):
         try:
             socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -159,9 +163,18 @@ def _listener(listener: Listener, configuration: Configuration, where: Where) ->
         yield (*where, "tls", "client_ca"), "is needed to verify client certificates", "", False
     if tls.client_ca is not None:
         yield from _authorities(tls.client_ca, (*where, "tls", "client_ca"))
+    if tls.client_crl is not None:
+        yield from _revocation_lists(tls.client_crl, (*where, "tls", "client_crl"))
     if tls.key_log is not None:
         message = "whoever reads this file can decrypt every connection"
         yield (*where, "tls", "key_log"), message, "", True
+    if listener.smtp.greeting_delay and listener.protocol not in ("smtp", "lmtp"):
+        yield (
+            (*where, "smtp", "greeting_delay"),
+            f"has no effect: the protocol is {listener.protocol}",
+            "",
+            True,
+        )
     for index, pair in enumerate(tls.certificates):
         yield from _pair(pair.certificate, pair.key, (*where, "tls", "certificates", index))
     for index, name in enumerate(listener.mechanisms):
@@ -190,6 +203,26 @@ def _authorities(path: FilePath, where: Where) -> Iterator[Found]:
             x509.load_pem_x509_certificates(path.read_bytes())
         except ValueError:
             yield where, f"no certificates in PEM form: {path}", "", False
+
+
+def _revocation_lists(path: FilePath, where: Where) -> Iterator[Found]:
+    """Check that a file holds revocation lists, and that they are not out of date."""
+    from .revocation import revocation_lists
+
+    unreadable = list(_readable(path, where))
+    yield from unreadable
+    if unreadable:
+        return
+    try:
+        lists = revocation_lists(path)
+    except ValueError as error:
+        yield where, str(error), "", False
+        return
+    for one in lists:
+        end = one.next_update_utc
+        if end is not None and end < datetime.now(UTC):
+            message = f"out of date since {end:%Y-%m-%d}: certificates of its issuer are refused"
+            yield where, message, "fetch the new one", True
 
 
 def _writable_folder(path: FilePath, where: Where, configuration: Configuration) -> Iterator[Found]:
@@ -268,15 +301,26 @@ def _plugins(configuration: Configuration) -> Iterator[Found]:
         unknown = list(_listeners_named(table.listeners, configuration, ("plugins", index)))
         yield from unknown
         passing = {
-            _STAGES.get(listener.protocol)
+            stage
             for listener in configuration.listeners
             if not table.listeners or listener.name in table.listeners
+            for stage in _STAGES[listener.protocol]
         }
         if table.stages and not unknown and passing.isdisjoint(table.stages):
             message = (
                 f"no message is ever held for it: its listeners have no stage {' or '.join(table.stages)}"
             )
-            yield ("plugins", index, "stages"), message, "data: SMTP and LMTP; append: IMAP", True
+            yield (
+                ("plugins", index, "stages"),
+                message,
+                "data: SMTP and LMTP; append, fetch: IMAP; retr, top: POP3",
+                True,
+            )
+        forgets = configuration.views.verdicts is None and not table.shadow
+        if forgets and {"fetch", "retr"} & set(table.stages):
+            message = "messages are rewritten for clients, and a restart forgets how"
+            hint = 'verdicts = "/var/lib/mailgate/verdicts.db" in [views] keeps one message one message'
+            yield ("plugins", index, "stages"), message, hint, True
     problems: list[PluginConfigError] = check_plugins(configuration.plugin_specs())
     for problem in problems:
         yield ("plugins", *problem.path), problem.message, "", False

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.rules import DEFAULT_MECHANISMS
 from ..core.steps import Stage
+from ..inspection.defects import Limits
 from ..inspection.loader import PluginSpec
 from .kinds import (
     Address,
@@ -69,6 +70,32 @@ class Spool(Table):
     """messages up to this size, in octets, stay in memory"""
 
 
+class Views(Table):
+    """``[views]``: what clients see of messages that were rewritten on the way to them."""
+
+    cache: Size = 64 * 1024 * 1024
+    """rewritten messages kept for clients that fetch pieces of them, octets in all"""
+    verdicts: FilePath | None = None
+    """an SQLite file that remembers verdicts by digest; without one they are forgotten at a restart"""
+
+
+class Inspection(Table):
+    """``[inspection]``: how messages are taken apart for plugins."""
+
+    defects: Literal["pass", "reject", "quarantine"] = "pass"
+    """what becomes of submitted messages that mail programs may read differently, or beyond a limit"""
+    depth: Annotated[Count, Field(ge=1, le=200)] = 50
+    """levels of parts within parts"""
+    parts: Annotated[Count, Field(ge=1, le=100_000)] = 10_000
+    """parts of a message, in all"""
+    header_bytes: Annotated[Size, Field(ge=1024, lt=1 << 30)] = 512 * 1024
+    """octets of one part's header; four times as many in all"""
+    fields: Annotated[Count, Field(ge=1, le=1_000_000)] = 50_000
+    """header fields, in all"""
+    parameters: Annotated[Count, Field(ge=1, le=10_000)] = 200
+    """parameters of one header field"""
+
+
 class GlobalLimits(Table):
     """``[limits]``: bounds of the whole process."""
 
@@ -76,6 +103,8 @@ class GlobalLimits(Table):
     """client connections in all; 0 is no limit"""
     drain: Duration = 30.0
     """seconds that messages in flight may take at a stop"""
+    old_plugins: Duration = 3600.0
+    """seconds after a reload that old sessions keep their plugins; then the new ones judge for them"""
 
 
 class Upstream(Table):
@@ -91,6 +120,8 @@ class Upstream(Table):
     """verify the server's certificate and its name"""
     ca: FilePath | None = None
     """trusted authorities, PEM; the system's if absent"""
+    crl: FilePath | None = None
+    """revocation lists of the authorities, PEM; a certificate that they do not cover is refused"""
     server_name: ServerName = ""
     """the name the certificate must have; the host if absent"""
     certificate: FilePath | None = None
@@ -127,6 +158,8 @@ class ListenerTls(Table):
     """Mozilla's: which versions and ciphers are taken"""
     client_ca: FilePath | None = None
     """authorities of client certificates, PEM"""
+    client_crl: FilePath | None = None
+    """their revocation lists, PEM; a certificate that they do not cover is refused"""
     client_certificate: Literal["none", "request", "require"] = "none"
     """whether clients are asked for a certificate"""
     key_log: FilePath | None = None
@@ -140,6 +173,8 @@ class ListenerLimits(Table):
     """client connections of this listener; 0 is no limit"""
     connections_per_address: Count = 0
     """of one IPv4 address or IPv6 /64; 0 is no limit"""
+    connection_rate: Count = 0
+    """new connections in a minute from one IPv4 address or IPv6 /64; 0 is no limit"""
     message_size: Annotated[Size, Field(ge=1)] = 100 * 1024 * 1024
     """octets of a message that is submitted or appended"""
     recipients: Annotated[Count, Field(ge=1)] = 1000
@@ -172,6 +207,8 @@ class ListenerTimeouts(Table):
 class Smtp(Table):
     """``[listeners.smtp]``: what concerns SMTP and LMTP only."""
 
+    greeting_delay: Annotated[Duration, Field(le=60.0)] = 0.0
+    """seconds until a client is greeted; who talks before is refused; 0 greets at once"""
     bare_newlines: Literal["auto", "reject", "normalise", "pass"] = "auto"
     """bare CR or LF in messages; auto: normalise from clients that have logged in, else reject"""
     vrfy: Literal["allow", "deny"] = "deny"
@@ -184,6 +221,20 @@ class Smtp(Table):
     """the greeting's text; the upstream's if absent"""
     quarantine_reply: Literal["accept", "reject"] = "accept"
     """what a client hears of a quarantined message: 250 or 550"""
+
+
+class Pop3(Table):
+    """``[listeners.pop3]``: what concerns POP3 only."""
+
+    judge_top: Switch = True
+    """where RETR is judged: answer TOP from the whole message as judged; else it shows the original"""
+
+
+class Imap(Table):
+    """``[listeners.imap]``: what concerns IMAP only."""
+
+    judge_listings: Count = 100
+    """messages that a FETCH of sizes, structures and headers may have judged first"""
 
 
 class Listener(Table):
@@ -221,6 +272,10 @@ class Listener(Table):
     """seconds of silence, by what is awaited"""
     smtp: Smtp = Smtp()
     """what concerns SMTP and LMTP only"""
+    pop3: Pop3 = Pop3()
+    """what concerns POP3 only"""
+    imap: Imap = Imap()
+    """what concerns IMAP only"""
 
 
 class PluginTable(Table):
@@ -230,14 +285,28 @@ class PluginTable(Table):
     """by which logs and metrics call it"""
     use: PluginUse
     """a plugin's name, or a path to a .py file"""
-    stages: tuple[Literal["data", "append"], ...] = ("data", "append")
-    """where messages are held for it: data (SMTP, LMTP), append (IMAP)"""
+    stages: tuple[Literal["data", "append", "retr", "top", "fetch"], ...] = ("data", "append")
+    """where it judges messages: data (SMTP, LMTP), append, fetch (IMAP), retr, top (POP3)"""
     listeners: tuple[str, ...] = ()
     """by name; none is all"""
     time_limit: PositiveDuration = 5.0
     """seconds for one message"""
     on_error: Literal["defer", "pass", "reject"] = "defer"
     """what becomes of a message that it fails on"""
+    shadow: Switch = False
+    """only tell in the log what it would have done"""
+    share: Share = 1.0
+    """of the messages that it is asked about, from 0 to 1; the same people's each time"""
+    share_by: Literal["user", "sender", "recipient", "client"] | None = None
+    """by what the share is drawn; by user, or by sender without a login, if absent"""
+    outside_share: Literal["skip", "shadow"] = "skip"
+    """what becomes of the messages outside of the share"""
+    isolation: Literal["thread", "process"] | None = None
+    """where it runs: in threads, or in processes of its own; as it says itself if absent"""
+    processes: Annotated[Count, Field(ge=1)] = 2
+    """how many, if it runs in processes"""
+    memory_limit: Size | None = None
+    """octets that each of its processes may take for itself; as it says itself if absent"""
     options: dict[str, Any] = {}
     """the plugin's own"""
 
@@ -272,6 +341,10 @@ class Configuration(Table):
     """the HTTP server for Prometheus and for probes of health"""
     spool: Spool = Spool()
     """where held messages lie"""
+    views: Views = Views()
+    """what clients see of messages that were rewritten on the way to them"""
+    inspection: Inspection = Inspection()
+    """how messages are taken apart for plugins"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)
@@ -283,6 +356,17 @@ class Configuration(Table):
     transcripts: tuple[TranscriptTable, ...] = ()
     """which sessions are written down"""
 
+    def parse_limits(self) -> Limits:
+        """Return how far messages are taken apart."""
+        table = self.inspection
+        return Limits(
+            depth=table.depth,
+            parts=table.parts,
+            header_bytes=table.header_bytes,
+            fields=table.fields,
+            parameters=table.parameters,
+        )
+
     def plugin_specs(self) -> list[PluginSpec]:
         """Return the plugins' tables as the loader wants them."""
         return [
@@ -293,6 +377,13 @@ class Configuration(Table):
                 listeners=frozenset(table.listeners),
                 time_limit=table.time_limit,
                 on_error=table.on_error,
+                shadow=table.shadow,
+                share=table.share,
+                share_by=table.share_by or "",
+                outside_share=table.outside_share,
+                isolation=table.isolation or "",
+                processes=table.processes,
+                memory_limit=table.memory_limit,
                 options=table.options,
             )
             for table in self.plugins

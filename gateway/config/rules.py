@@ -29,6 +29,8 @@ def rules_for(
         banner=smtp.banner,
         max_unknown_commands=limits.unknown_commands,
         max_errors=limits.errors,
+        judge_top=listener.pop3.judge_top,
+        judge_listings=listener.imap.judge_listings,
         apop=listener.apop,
         forward_client=upstream.forward_client,
         pass_extensions=frozenset(name.upper() for name in listener.pass_extensions),

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..wire.lines import LineBuffer
+from .guard import NO_GUARD, Guard
 from .masking import LOGIN_VERBS, Masking, status, unknown
 from .outcome import Outcome
 from .record import SessionRecord
@@ -47,6 +48,7 @@ from .steps import (
 )
 from .text import shown
 from .trouble import CloseReason, FaultKind, Trouble
+from .view import NoViews, ViewKey, Views
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ class Engine(ABC):
         self.gone = [False, False]  # the side has closed its sending direction
         self.heard = (LineBuffer(), LineBuffer())
         self.held = [False, False]  # the body from this side is held for a verdict
+        self.guard: Guard = NO_GUARD  # asked about commands and logins
+        self.views: Views = NoViews()  # what was judged, for the protocol that shows pieces of it
         self._steps: list[Step] = []
         self._serial = 0
         self._spoken = False  # the client has said something
@@ -274,6 +278,22 @@ class Engine(ABC):
         self._steps.append(command)
         return command
 
+    def _forbids(self, verb: str, rest: bytes) -> str:
+        """Say why plugins refuse a command; "" where they don't, or there are none.
+
+        Of a login they hear the verb only; of a command of verb "other", its first word.
+        """
+        if not self.guard.asks_commands:
+            return ""
+        if verb == "other":
+            return self.guard.command(verb, unknown(rest))
+        secret = verb in LOGIN_VERBS or not rest
+        return self.guard.command(verb, verb if secret else self._masking.text(f"{verb} {shown(rest)}"))
+
+    def _forbids_login(self, user: str, mechanism: str) -> str:
+        """Say why plugins refuse a login that the upstream has accepted; "" where they don't."""
+        return self.guard.login(user, mechanism) if self.guard.asks_logins else ""
+
     def _reply(self, command: CommandSeen, result: str, text: bytes | str) -> None:
         if command is self._said_by:
             self._learn()
@@ -312,9 +332,9 @@ class Engine(ABC):
         if data:
             self._steps.append(BodyData(source, data))
 
-    def _end_body(self, source: Side) -> None:
+    def _end_body(self, source: Side, key: ViewKey | None = None) -> None:
         self.in_body[source] = False
-        self._steps.append(BodyEnd(source))
+        self._steps.append(BodyEnd(source, key))
 
     def _abort_body(self, source: Side) -> None:
         self.in_body[source] = self.held[source] = False

@@ -37,7 +37,9 @@ class SessionClosed:
 class ConnectionRefused:
     """A connection was turned away before it became a session."""
 
-    reason: str  # "limit_total", "limit_listener", "limit_address", "proxy_header", "shutdown"
+    #: "limit_total", "limit_listener", "limit_address", "rate_address", "proxy_header", "shutdown",
+    #: "plugin".
+    reason: str
 
 
 @dataclass(slots=True)
@@ -77,10 +79,33 @@ class PluginRan:
     plugin: str
     stage: Stage
     result: str  # "pass", "modify", "reject", "quarantine", "discard", "timeout", "error"
-    applied: str  # what it came to: as result, or the on_error policy "pass", "defer", "reject"
+    #: What it came to: as result, or the on_error policy "pass", "defer", "reject"; or "shadow".
+    applied: str
     seconds: float
     detail: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    #: What a plugin in shadow would have changed, in lines that may be shown.
+    diff: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class MessageAmbiguous:
+    """A message was stopped because programs may read it differently, or it is beyond a limit."""
+
+    stage: Stage
+    defects: tuple[str, ...]
+    applied: str  # "reject", "quarantine", "defer"
+
+
+@dataclass(slots=True)
+class PluginAnswered:
+    """A plugin answered at a hook, and not simply with Allow."""
+
+    plugin: str
+    hook: str  # "connect", "command", "login"
+    result: str  # "refuse", "tag", "error"
+    applied: str  # "refuse", "allow", "shadow"
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -120,5 +145,7 @@ Fact = (
     | UpstreamFailed
     | TlsFailed
     | PluginRan
+    | MessageAmbiguous
+    | PluginAnswered
     | MessageSeen
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 
 from .trouble import CloseReason, FaultKind
+from .view import Slice, ViewKey
 
 
 class Side(IntEnum):
@@ -112,6 +113,9 @@ class BodyStart:
     envelope: Envelope | None = None
     mailbox: str = ""  # IMAP: the selected or target mailbox, as given
     ident: str = ""  # "uid 7", "message 3": what the protocol calls it
+    special_use: frozenset[str] = (
+        frozenset()
+    )  # IMAP: what the mailbox is for: "\\Drafts", "\\Sent" (RFC 6154)
 
 
 @dataclass(slots=True)
@@ -127,6 +131,7 @@ class BodyEnd:
     """The body from ``source`` is complete; where it is held, ``decided`` follows."""
 
     source: Side
+    key: ViewKey | None = None  # IMAP FETCH: by which the judged message is found again
 
 
 @dataclass(slots=True)
@@ -138,7 +143,7 @@ class BodyAbort:
 
 @dataclass(slots=True)
 class SendBody:
-    """Send the decided message to a side; ``body_sent`` follows.
+    """Send the decided message to a side, or a slice of a judged one; ``body_sent`` follows.
 
     No Send to that side may follow this order before ``body_sent(side)``.
     """
@@ -146,6 +151,8 @@ class SendBody:
     side: Side
     framing: Framing
     normalise: bool = True  # DOTS: turn bare CR and LF into CRLF
+    piece: Slice | None = None  # in place of the decided message
+    lines: int | None = None  # only the header and so many lines of the body (POP3 TOP)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ class Trouble(StrEnum):
     TLS_REQUIRED = "tls_required"
     TOO_MANY = "too_many"  # a limit of connections
     TOO_MANY_ERRORS = "too_many_errors"
+    REFUSED = "refused"  # a plugin turned the client away
     IDLE = "idle"  # the client is silent
     SHUTDOWN = "shutdown"
     NO_SPACE = "no_space"  # the spool can't take the message
@@ -66,6 +67,7 @@ class FaultKind(StrEnum):
     CERTIFICATE = "certificate"
     PROXY_HEADER = "proxy_header"
     REFERRAL = "referral"
+    UNWATCHED = "unwatched"  # plugins that only observe could not be shown a message
     CLEARTEXT_LOGIN = "cleartext_login"
     INTERNAL = "internal"
 
@@ -94,6 +96,7 @@ REASONS: dict[Trouble, CloseReason] = {
     Trouble.TLS_REQUIRED: CloseReason.POLICY,
     Trouble.TOO_MANY: CloseReason.POLICY,
     Trouble.TOO_MANY_ERRORS: CloseReason.POLICY,
+    Trouble.REFUSED: CloseReason.POLICY,
     Trouble.IDLE: CloseReason.TIMEOUT,
     Trouble.SHUTDOWN: CloseReason.SHUTDOWN,
     Trouble.PROTOCOL: CloseReason.PROTOCOL_ERROR,

@@ -80,6 +80,25 @@ class Authority:
         _write(pair.key, _pem(key), 0o600)
         return pair
 
+    def revoke(self, *pairs: KeyPair) -> Path:
+        """Write ``ca.crl``, the authority's revocation list (RFC 5280 section 5), with these certificates."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now - timedelta(hours=1))
+            .next_update(now + _LIFETIME)
+        )
+        for pair in pairs:
+            serial = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).serial_number
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            )
+        path = self.directory / "ca.crl"
+        crl = builder.sign(self._key, hashes.SHA256())
+        _write(path, crl.public_bytes(serialization.Encoding.PEM), 0o644)
+        return path
+
 
 def make_authority(directory: Path) -> Authority:
     """Makes a new authority and writes ``ca.pem`` into ``directory``, which is created if need be.

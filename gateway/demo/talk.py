@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HOST = "localhost"
+HOST = "127.0.0.1"  # not every machine has a name for it
 SUBMITTED = (
     "From: Alice <alice@example.org>\r\n"
     "To: Bob <bob@example.org>\r\n"

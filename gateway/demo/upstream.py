@@ -174,7 +174,13 @@ def main(arguments: list[str] | None = None) -> int:
         upstream = EmbeddedUpstream(tls_context_factory=pair.server_context, quirks=quirks)
         ports = upstream.start()
         users = {name: user.password for name, user in upstream.store.users.items()}
-        facts = {"host": HOST, "ports": ports, "ca": str(authority.certificate), "users": users}
+        facts = {
+            "host": HOST,
+            "ports": ports,
+            "ca": str(authority.certificate),
+            "crl": str(authority.revoke(pair)),  # for who wants to see its certificate refused
+            "users": users,
+        }
 
         def announce() -> None:
             if options.json:

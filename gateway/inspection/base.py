@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from ..core.record import SessionRecord
+from .answers import Answer, Command, Login
 from .message import Message
 from .parts import Part
 from .signatures import SignedKind
@@ -18,13 +19,14 @@ from .verdict import Verdict
 class PluginOptions(BaseModel):
     """The table ``options`` of a plugin; derive from it to have options of your own.
 
-    An option that is not a field of the model is an error when the configuration is read.
+    An option that is not a field of the model is an error when the configuration is read.  A
+    string below a field describes it: ``mailgate plugin show`` prints it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    #: Let this plugin's edits into signed and encrypted parts: what it edits there breaks.
     edit_signed: bool = False
+    """let this plugin's edits into signed and encrypted parts: what it edits there breaks"""
 
 
 #: What a plugin does with a message whose body a signature or an encryption covers: leave it,
@@ -112,8 +114,18 @@ class Plugin:
 
     #: The model of the table ``options``.
     Options: ClassVar[type[BaseModel]] = PluginOptions
-    #: Whether pieces of messages are judged too (POP3 TOP, sections and parts by IMAP FETCH).
+    #: Whether pieces of messages are judged too (POP3 TOP).
     sees_partial: ClassVar[bool] = False
+    #: Whether it only looks: no message is held for it, it gets a copy while the octets stream
+    #: on, and what it answers is recorded and not applied.
+    observes: ClassVar[bool] = False
+    #: Where a plain ``inspect`` runs: in a thread, or in a process of its own, which is killed
+    #: when a message takes too long or too much memory.  There ``start``, ``inspect`` and
+    #: ``stop`` are called in each process, one message at a time; the gateway's own object is
+    #: made only to check the options.
+    isolation: ClassVar[Literal["thread", "process"]] = "thread"
+    #: Octets that one process may take beyond what it takes before the plugin is loaded.
+    memory_limit: ClassVar[int] = 1024 * 1024 * 1024
 
     def __init__(self, options: BaseModel) -> None:
         """Take the validated options.  May raise ValueError: an error of the configuration."""
@@ -127,6 +139,24 @@ class Plugin:
 
     def stop(self) -> None:
         """Let go of everything, after the last message."""
+
+    def on_connect(self, session: SessionRecord) -> Answer:
+        """Answer when a client has connected, before it is greeted.
+
+        This and the next three are called on the reactor and must return at once.
+        """
+
+    def on_command(self, command: Command, session: SessionRecord) -> Answer:
+        """Answer when a client has given a command, before the server hears of it."""
+
+    def on_login(self, login: Login, session: SessionRecord) -> Answer:
+        """Answer when the server has accepted a login, before the client hears of that.
+
+        A refused client hears that it is not authorised, and is disconnected.
+        """
+
+    def on_fact(self, fact: object, session: SessionRecord) -> None:
+        """See what happens: one of the types in `gateway.core.facts` and `gateway.core.steps`."""
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict | Awaitable[Verdict]:
         """Judge one message.

@@ -10,6 +10,7 @@ from .field_edits import Splice, begins_line, change_fields, closing_line, eol_o
 from .header_text import format_field
 from .part import Part
 from .rendering import Edit, EditError, render
+from .scan import find
 from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
 
@@ -51,6 +52,15 @@ class Edits:
         if not 0 <= start <= end <= len(self._root.buffer):
             raise EditError(f"edit at {start}-{end} of a message of {len(self._root.buffer)} octets")
         self._edits.append(Edit(start, end, data, self._group, around))
+
+    def put(self, edit: Edit) -> None:
+        """Add an edit that was made elsewhere, with its group.  Raises EditError as :meth:`splice`."""
+        self._group = max(self._group, edit.group)
+        own, self._group = self._group, edit.group
+        try:
+            self._add(edit.start, edit.end, edit.data)
+        finally:
+            self._group = own
 
     # -- header ------------------------------------------------------------
 
@@ -162,7 +172,10 @@ class Edits:
             splices.append((change.start, change.end, change.data))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
-        body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
+        # The first line of the body may become what looks like a field.
+        newline = find(part.buffer, b"\n", part.body_start, part.end)
+        first = newline if newline >= 0 else part.end
+        body = part.body_start == part.end or any(start <= first for start, _, _ in splices)
         header = change_fields(part, fields, eol_of(self._root), body=body)
         return self._lay(header + splices + closing_line(part, eol_of(self._root)))
 
@@ -271,6 +284,13 @@ class Edits:
     def new_size(self) -> int:
         """Return the size of the message with the edits laid in, in octets."""
         return len(self._root.buffer) + sum(len(e.data) - (e.end - e.start) for e in self._edits)
+
+    def apply(self) -> bytes:
+        """Return the message with the edits laid in, as a plugin's own tests want it.
+
+        Raises EditError if two of them overlap.
+        """
+        return b"".join(render(self._root.buffer, self.in_order()))
 
 
 def _place_of(part: Part) -> tuple[int, int, int]:

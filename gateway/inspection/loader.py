@@ -19,10 +19,17 @@ from pydantic import BaseModel, ValidationError
 from ..core.steps import Stage
 from ..core.text import shown
 from .base import Plugin
+from .shares import SHARE_BY
 
 #: The group of entry points; the bundled plugins are in it as anybody's.
 GROUP = "mailgate.plugins"
+#: By which a plugin does anything; it has at least one of them.
+METHODS = ("inspect", "on_connect", "on_command", "on_login", "on_fact")
 ON_ERROR = ("defer", "pass", "reject")
+OUTSIDE_SHARE = ("skip", "shadow")
+ISOLATION = ("", "thread", "process")
+#: Less memory than this is not enough to judge anything, octets.
+LEAST_MEMORY = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,13 @@ class PluginSpec:
     stages: where messages are judged.  listeners: by name; none is all of them.
     time_limit: seconds for one message.
     on_error: what becomes of a message that the plugin fails on: "defer", "pass", "reject".
+    shadow: it is asked, and nothing comes of it but a fact.
+    share: of the messages, from 0 to 1, drawn by ``share_by``
+        (see :mod:`gateway.inspection.shares`).
+    outside_share: what becomes of the others: "skip", or "shadow".
+    isolation: "thread", "process"; "" is as the plugin's class says.
+    processes: how many a plugin in processes has.
+    memory_limit: octets that each may take; None is as the plugin's class says.
     """
 
     name: str
@@ -42,6 +56,13 @@ class PluginSpec:
     listeners: frozenset[str] = frozenset()
     time_limit: float = 5.0
     on_error: str = "defer"
+    shadow: bool = False
+    share: float = 1.0
+    share_by: str = ""
+    outside_share: str = "skip"
+    isolation: str = ""
+    processes: int = 2
+    memory_limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,7 +104,9 @@ class LoadedPlugin:
 
     @property
     def stages(self) -> frozenset[Stage]:
-        return self.spec.stages
+        """Where it judges messages: nowhere without `inspect`."""
+        judges = type(self.plugin).inspect is not Plugin.inspect
+        return self.spec.stages if judges else frozenset()
 
     @property
     def edit_signed(self) -> bool:
@@ -91,8 +114,30 @@ class LoadedPlugin:
         return bool(getattr(self.plugin.options, "edit_signed", False))
 
     @property
+    def may_shadow(self) -> bool:
+        """Whether it runs in shadow, for some messages at least."""
+        spec = self.spec
+        return self.only_observes or (spec.share < 1 and spec.outside_share == "shadow")
+
+    @property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.plugin.inspect)
+
+    @property
+    def only_observes(self) -> bool:
+        """Whether its verdicts change nothing: then no message is held for it."""
+        return self.spec.shadow or self.plugin.observes
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it runs in processes of its own."""
+        return (self.spec.isolation or self.plugin.isolation) == "process"
+
+    @property
+    def memory_limit(self) -> int:
+        """Octets that each of its processes may take."""
+        limit = self.spec.memory_limit
+        return limit if limit is not None else self.plugin.memory_limit
 
     def watches(self, listener: str) -> bool:
         """Tell whether it judges messages of a listener."""
@@ -119,8 +164,8 @@ def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginC
         found = [PluginConfigError((index, *path), message) for path, message in _check(spec)]
         errors += found
         try:
-            kind = _find(spec.use)
-        except _Unusable as problem:
+            kind = find_class(spec.use)
+        except Unusable as problem:
             errors.append(PluginConfigError((index, "use"), str(problem)))
             continue
         try:
@@ -133,9 +178,21 @@ def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginC
         except Exception as problem:  # noqa: BLE001 - a plugin's constructor is a stranger's code
             errors.append(PluginConfigError((index, "options"), _told(problem)))
         else:
-            if not found:
-                loaded.append(LoadedPlugin(spec, plugin))
+            made = LoadedPlugin(spec, plugin)
+            on_reactor = _on_reactor(made) if made.in_process else []
+            if on_reactor:
+                message = f"runs on the reactor, so it can't be in a process of its own: {_list(on_reactor)}"
+                errors.append(PluginConfigError((index, "isolation"), message))
+            elif not found:
+                loaded.append(made)
     return loaded, errors
+
+
+def _on_reactor(made: LoadedPlugin) -> list[str]:
+    """Return what of a plugin runs on the reactor."""
+    kind = type(made.plugin)
+    hooks = [name for name in METHODS[1:] if getattr(kind, name) is not getattr(Plugin, name)]
+    return (["async inspect"] if made.is_async else []) + hooks
 
 
 def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:
@@ -145,6 +202,18 @@ def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:
         yield ("time_limit",), "must be more than 0"
     if spec.on_error not in ON_ERROR:
         yield ("on_error",), f'must be one of "{", ".join(ON_ERROR)}"'
+    if not 0 <= spec.share <= 1:
+        yield ("share",), "must lie between 0 and 1"
+    if spec.share_by not in SHARE_BY:
+        yield ("share_by",), f'must be one of "{", ".join(SHARE_BY[1:])}"'
+    if spec.isolation not in ISOLATION:
+        yield ("isolation",), f'must be one of "{", ".join(ISOLATION[1:])}"'
+    if spec.processes < 1:
+        yield ("processes",), "must be at least 1"
+    if spec.memory_limit is not None and spec.memory_limit < LEAST_MEMORY:
+        yield ("memory_limit",), f"must be at least {LEAST_MEMORY // 1024**2} MiB"
+    if spec.outside_share not in OUTSIDE_SHARE:
+        yield ("outside_share",), f'must be one of "{", ".join(OUTSIDE_SHARE)}"'
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -177,11 +246,12 @@ def _told(error: BaseException) -> str:
 # -- finding a class -----------------------------------------------------------
 
 
-class _Unusable(Exception):
+class Unusable(ValueError):
     """``use`` names nothing that can be used."""
 
 
-def _find(use: str) -> type[Plugin]:
+def find_class(use: str) -> type[Plugin]:
+    """Return the class that ``use`` names: an entry point, a file, or FILE:NAME.  Raises Unusable."""
     path, _, class_name = use.partition(":")
     if path.endswith(".py") or "/" in path:
         return _from_file(Path(path), class_name)
@@ -194,11 +264,11 @@ def _find(use: str) -> type[Plugin]:
             if near
             else f"installed: {_list(known)}; or give a path to a .py file"
         )
-        raise _Unusable(f'no plugin named "{shown(use, 80)}", {hint}')
+        raise Unusable(f'no plugin named "{shown(use, 80)}", {hint}')
     try:
         found = entry.load()
     except Exception as error:
-        raise _Unusable(f"can't be imported from {entry.value}: {_told(error)}") from error
+        raise Unusable(f"can't be imported from {entry.value}: {_told(error)}") from error
     return _checked(found, entry.value)
 
 
@@ -211,23 +281,23 @@ def _from_file(path: Path, class_name: str) -> type[Plugin]:
     }
     if class_name:
         if class_name not in found:
-            raise _Unusable(f"{path} has no plugin class {shown(class_name, 80)}; it has: {_list(found)}")
+            raise Unusable(f"{path} has no plugin class {shown(class_name, 80)}; it has: {_list(found)}")
         return _checked(found[class_name], f"{path}:{class_name}")
     if not found:
-        raise _Unusable(f"{path} holds no class derived from gateway.plugin.Plugin")
+        raise Unusable(f"{path} holds no class derived from gateway.plugin.Plugin")
     if len(found) > 1:
-        raise _Unusable(f'{path} holds several plugins: {_list(found)}; write "{path}:NAME"')
+        raise Unusable(f'{path} holds several plugins: {_list(found)}; write "{path}:NAME"')
     return _checked(next(iter(found.values())), str(path))
 
 
 def _module(path: Path) -> ModuleType:
     if not path.is_file():
-        raise _Unusable(f"no such file: {path}")
+        raise Unusable(f"no such file: {path}")
     digest = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     name = f"mailgate_plugin_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise _Unusable(f"{path} is no Python file")
+        raise Unusable(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = module  # the model's annotations are resolved there
@@ -238,7 +308,7 @@ def _module(path: Path) -> ModuleType:
             sys.modules[name] = before
         else:
             del sys.modules[name]
-        raise _Unusable(f"{path}{_line_of(error, path)}: {_told(error)}") from error
+        raise Unusable(f"{path}{_line_of(error, path)}: {_told(error)}") from error
     return module
 
 
@@ -257,9 +327,9 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 def _checked(found: Any, where: str) -> type[Plugin]:
     if not (isinstance(found, type) and issubclass(found, Plugin)):
-        raise _Unusable(f"{where} is no class derived from gateway.plugin.Plugin")
-    if found.inspect is Plugin.inspect:
-        raise _Unusable(f"{where} has no method inspect")
+        raise Unusable(f"{where} is no class derived from gateway.plugin.Plugin")
+    if not any(getattr(found, name) is not getattr(Plugin, name) for name in METHODS):
+        raise Unusable(f"{where} has none of the methods {_list(METHODS)}")
     if not (isinstance(found.Options, type) and issubclass(found.Options, BaseModel)):
-        raise _Unusable(f"{where}: Options is no model (derive it from gateway.plugin.PluginOptions)")
+        raise Unusable(f"{where}: Options is no model (derive it from gateway.plugin.PluginOptions)")
     return found

@@ -105,6 +105,11 @@ class Message:
         return self._start.mailbox
 
     @property
+    def special_use(self) -> frozenset[str]:
+        """What the IMAP mailbox is for: "\\Drafts", "\\Sent", "\\Junk" (RFC 6154); empty elsewhere."""
+        return self._start.special_use
+
+    @property
     def section(self) -> str:
         """The IMAP section that was fetched; "" is the whole message."""
         return self._start.section

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.text import shown
 from .edits import Edits
 
 
@@ -47,3 +48,10 @@ class Discard:
 Verdict = Pass | Modify | Reject | Quarantine | Discard
 #: For the check that an answer is one of them.
 VERDICTS: tuple[type, ...] = (Pass, Modify, Reject, Quarantine, Discard)
+
+
+def what_it_is(value: object) -> str:
+    """Say what a plugin has answered in place of a verdict."""
+    if isinstance(value, type) and issubclass(value, VERDICTS):
+        return f"the class {value.__name__} (write {value.__name__}(...))"
+    return "None" if value is None else shown(type(value).__name__)

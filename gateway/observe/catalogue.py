@@ -12,7 +12,15 @@ from .families import OTHER, Bounded, Counts, Levels, Spread
 RESULTS = ("ok", "no", "bad", "temp", "perm", "refused", "unanswered")
 OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "unfinished")
 PROTECTIONS = ("tls", "tls-in-front", "trusted-network", "none")
-REFUSALS = ("limit_total", "limit_listener", "limit_address", "proxy_header", "shutdown")
+REFUSALS = (
+    "limit_total",
+    "limit_listener",
+    "limit_address",
+    "rate_address",
+    "proxy_header",
+    "shutdown",
+    "plugin",
+)
 UPSTREAM_REASONS = ("refused", "timeout", "dns", "tls", "certificate", "unreachable")
 ACTIONS = ("passed", "rewritten", "rejected", "quarantined", "discarded", "deferred", "aborted")
 VERDICTS = ("pass", "modify", "reject", "quarantine", "discard")
@@ -127,10 +135,20 @@ class Catalogue:
         self.sizes = Spread(
             "message_size_bytes", "Size of messages as they came.", ("protocol", "stage"), MESSAGE_BYTES
         )
+        self.ambiguous = Counts(
+            "ambiguous_messages",
+            "Messages stopped because programs may read them differently, or they are beyond a limit.",
+            ("protocol", "stage", "policy_applied"),
+        )
         self.plugin_runs = Counts(
             "plugin_runs",
             "Messages judged by a plugin; policy_applied is what came of it.",
             ("plugin", "stage", "result", "policy_applied"),
+        )
+        self.plugin_answers = Counts(
+            "plugin_answers",
+            "Answers of plugins to connections, commands and logins, but for plain consent.",
+            ("plugin", "hook", "result"),
         )
         self.plugin_seconds = Spread(
             "plugin_duration_seconds", "Time a plugin took for one message.", ("plugin",), PLUGIN_SECONDS
@@ -150,9 +168,11 @@ class Catalogue:
         listeners: Mapping[str, str],
         upstreams: Iterable[str] = (),
         plugins: Mapping[str, Iterable[str]] | None = None,
+        shadows: Collection[str] = (),
     ) -> None:
         """Make the series of a configuration exist, at zero where they are new.
 
+        plugins: name -> stages.  shadows: those that may run in shadow.
         Called again after a reload; what was counted stays, and an upstream that is no more
         is neither up nor down.
         """
@@ -179,7 +199,10 @@ class Catalogue:
             for verdict in VERDICTS:
                 self.plugin_runs.start([plugin], stages, [verdict], [verdict])
             self.plugin_runs.start([plugin], stages, ("timeout", "error"), ("pass", "defer", "reject"))
+            if plugin in shadows:
+                self.plugin_runs.start([plugin], stages, (*VERDICTS, "timeout", "error"), ["shadow"])
             self.plugin_seconds.start([plugin])
+            self.plugin_answers.start([plugin], ("connect", "command", "login"), ("refuse", "tag", "error"))
 
     def _expect_tls(self, protocols: list[str]) -> None:
         for mode in ("implicit", "starttls"):
@@ -192,6 +215,8 @@ class Catalogue:
         self.logins.start([protocol], mechanisms, OUTCOMES)
         self.exposed.start([protocol], [m for m in mechanisms if m in REVEALING], ("accepted", "refused"))
         self.messages.start([protocol], STAGES.get(protocol, ()), ACTIONS)
+        towards_server = [stage for stage in STAGES.get(protocol, ()) if stage in (Stage.DATA, Stage.APPEND)]
+        self.ambiguous.start([protocol], towards_server, ("reject", "quarantine", "defer"))
         self.sizes.start([protocol], STAGES.get(protocol, ()))
         self.capability_label.setdefault(protocol, Bounded(64))
         verbs = self.commands.setdefault(protocol, {})

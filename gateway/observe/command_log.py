@@ -15,7 +15,9 @@ from typing import Protocol
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -104,6 +106,8 @@ class CommandLog(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
         wanted = {
@@ -294,7 +298,23 @@ class CommandLog(Sink):
         }
         if fact.facts:
             fields["facts"] = fact.facts
+        if fact.diff:
+            fields["diff"] = fact.diff
         self._line(record, now, loudness(record, fact), "plugin", fields)
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        fields: dict[str, object] = {"stage": fact.stage, "applied": fact.applied, "defects": fact.defects}
+        self._line(record, now, WARNING, "message_ambiguous", fields)
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        fields: dict[str, object] = {
+            "plugin": fact.plugin,
+            "hook": fact.hook,
+            "result": fact.result,
+            "applied": fact.applied,
+            "detail": fact.detail,
+        }
+        self._line(record, now, loudness(record, fact), "plugin_answer", fields)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         fields: dict[str, object] = {

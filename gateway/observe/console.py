@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -50,6 +52,8 @@ __all__ = ["Console", "Palette"]
 
 #: Columns of a terminal below which a line tells less of when and who.
 NARROW = 100
+#: Lines of what a plugin in shadow would have changed.
+_DIFF_LINES = 12
 
 
 class Console(Sink):
@@ -87,6 +91,8 @@ class Console(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
         return {
@@ -249,6 +255,23 @@ class Console(Sink):
         more = ", ".join(part for part in (duration(fact.seconds), fact.detail) if part)
         style = "yellow" if level >= WARNING or fact.result not in ("pass", "modify") else "dim"
         self._say(record, now, "warn" if level >= WARNING else "step", style, text, more)
+        for line in fact.diff[:_DIFF_LINES]:
+            self._say(record, now, "step", {"-": "red", "+": "green"}.get(line[:1], "dim"), f"  {line}", "")
+        if len(fact.diff) > _DIFF_LINES:
+            self._say(record, now, "step", "dim", f"  {len(fact.diff) - _DIFF_LINES} more lines", "")
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        text = f"ambiguous message, so {fact.applied}"
+        self._say(record, now, "warn", "yellow", text, ", ".join(fact.defects).replace("_", " "))
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        level = loudness(record, fact)
+        if level < self._level:
+            return
+        came = f", so {fact.applied}" if fact.result == "error" or fact.applied == "shadow" else ""
+        text = f"plugin {fact.plugin} at {fact.hook}: {fact.result}{came}"
+        warns = level >= WARNING
+        self._say(record, now, "warn" if warns else "step", "yellow" if warns else "dim", text, fact.detail)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         size = octets(fact.size)

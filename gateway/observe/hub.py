@@ -35,14 +35,25 @@ class Hub:
     __slots__ = ("_sinks", "_table", "_told", "failures")
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
-        self._sinks = tuple(sinks)
-        self.failures: dict[str, int] = {type(sink).__name__: 0 for sink in self._sinks}
+        self._sinks: tuple[Sink, ...] = ()
+        self.failures: dict[str, int] = {}
         self._told: set[tuple[str, str, str]] = set()
+        self._table: dict[type, tuple[Watch, ...]] = {}
+        self._take(sinks)
+
+    def _take(self, sinks: Iterable[Sink]) -> None:
+        self._sinks = tuple(sinks)
         table: dict[type, tuple[Watch, ...]] = {}
         for sink in self._sinks:
+            self.failures.setdefault(type(sink).__name__, 0)
             for kind, watch in sink.watches().items():
                 table[kind] = (*table.get(kind, ()), watch)
         self._table = table
+
+    def exchange(self, old: Sink | None, new: Sink | None) -> None:
+        """Put a sink in another's place, or add or take away one."""
+        kept = [sink for sink in self._sinks if sink is not old]
+        self._take([*kept, new] if new is not None else kept)
 
     def publish(self, record: SessionRecord, fact: Fact, now: float) -> None:
         """Hand a fact to whoever watches its type.  Never raises.

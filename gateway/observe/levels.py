@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -44,6 +46,8 @@ FLOOR: dict[type, int] = {
     Refused: INFO,
     ExtensionStruck: DEBUG,
     PluginRan: INFO,
+    MessageAmbiguous: WARNING,
+    PluginAnswered: INFO,
     MessageSeen: INFO,
 }
 #: The highest level each can have, where it differs from the lowest.
@@ -53,6 +57,7 @@ CEILING: dict[type, int] = {
     Fault: ERROR,
     ExtensionStruck: INFO,
     PluginRan: WARNING,
+    PluginAnswered: WARNING,
 }
 
 
@@ -70,7 +75,7 @@ def loudness(record: SessionRecord, fact: object) -> int:
             return ERROR
         case Fault(kind=FaultKind.INTERNAL):
             return ERROR
-        case PluginRan(result="timeout" | "error"):
+        case PluginRan(result="timeout" | "error") | PluginAnswered(result="refuse" | "error"):
             return WARNING
     return FLOOR[type(fact)]
 

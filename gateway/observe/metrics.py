@@ -7,7 +7,7 @@ peer could choose freely is counted as ``other``.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,7 +15,9 @@ from prometheus_client.registry import Collector
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
+    PluginAnswered,
     PluginRan,
     SessionClosed,
     SessionOpened,
@@ -47,6 +49,7 @@ class Metrics(Catalogue, Sink, Collector):
     """Counts facts.  Registers itself with the registry.
 
     listeners: name -> protocol.  upstreams: their names.  plugins: name -> stages.
+    shadows: plugins that may run in shadow.
     verbs: protocol -> its engine's closed set.  build: labels of ``mailgate_build_info``.
     process: whether the process's own figures (CPU, memory, descriptors, collections of
     garbage) are registered too.
@@ -59,6 +62,7 @@ class Metrics(Catalogue, Sink, Collector):
         listeners: Mapping[str, str],
         upstreams: Iterable[str] = (),
         plugins: Mapping[str, Iterable[str]] | None = None,
+        shadows: Collection[str] = (),
         verbs: Mapping[str, Iterable[str]] | None = None,
         build: Mapping[str, str] | None = None,
         process: bool = True,
@@ -69,7 +73,8 @@ class Metrics(Catalogue, Sink, Collector):
         self._open: set[str] = set()
         self._spool: Callable[[], float] = lambda: 0
         self._dropped: Callable[[], float] = lambda: 0
-        self.expect(listeners, upstreams, plugins)
+        self._views: Callable[[], tuple[float, float, float, float]] = lambda: (0, 0, 0, 0)
+        self.expect(listeners, upstreams, plugins, shadows)
         registry.register(self)
         if process:
             ProcessCollector(registry=registry)
@@ -84,6 +89,10 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_spool(self, octets: Callable[[], float]) -> None:
         """Show how much the spools hold; ``octets`` may be called from another thread."""
         self._spool = octets
+
+    def watch_views(self, figures: Callable[[], tuple[float, float, float, float]]) -> None:
+        """Show the cache of rewritten messages: hits, misses, octets, failures of the verdict store."""
+        self._views = figures
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Show how many log lines were dropped; ``dropped`` may be called from another thread."""
@@ -113,6 +122,8 @@ class Metrics(Catalogue, Sink, Collector):
             Fault: self._fault,
             ExtensionStruck: self._struck,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
+            PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
 
@@ -192,6 +203,12 @@ class Metrics(Catalogue, Sink, Collector):
         self.plugin_runs.add(fact.plugin, fact.stage, fact.result, fact.applied)
         self.plugin_seconds.observe(fact.seconds, fact.plugin)
 
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        self.ambiguous.add(record.protocol, fact.stage, fact.applied)
+
+    def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
+        self.plugin_answers.add(fact.plugin, fact.hook, fact.result)
+
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         self.messages.add(record.protocol, fact.stage, within(fact.action, ACTIONS))
         self.sizes.observe(fact.size, record.protocol, fact.stage)
@@ -221,6 +238,19 @@ class Metrics(Catalogue, Sink, Collector):
         )
         yield CounterMetricFamily(
             "mailgate_log_lines_dropped", "Log lines that could not be written.", self._dropped()
+        )
+        hits, misses, kept, failures = self._views()
+        yield CounterMetricFamily(
+            "mailgate_verdict_cache_hits", "Fetched messages of which the verdict was at hand.", hits
+        )
+        yield CounterMetricFamily(
+            "mailgate_verdict_cache_misses", "Fetched messages of which it was not.", misses
+        )
+        yield GaugeMetricFamily(
+            "mailgate_view_bytes", "Octets of rewritten messages kept for clients that fetch pieces.", kept
+        )
+        yield CounterMetricFamily(
+            "mailgate_verdict_store_errors", "Verdicts that could not be read or remembered.", failures
         )
         sinks = CounterMetricFamily("mailgate_sink_errors", "Facts that a sink failed on.", labels=("sink",))
         for name, count in (self._hub.failures.copy() if self._hub else {}).items():

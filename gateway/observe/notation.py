@@ -64,8 +64,11 @@ def render(step: Step) -> str:
             return f"BodyStart({', '.join(words)})"
         case BodyEnd(source) | BodyAbort(source):
             return f"{type(step).__name__}({source})"
-        case SendBody(side=side, framing=framing):
-            return f"SendBody({side}, {framing.value})"
+        case SendBody(side=side, framing=framing, piece=piece):
+            place = f", {piece.start}-{piece.end}" if piece is not None else ""
+            if step.lines is not None:
+                place = f", {step.lines} lines"
+            return f"SendBody({side}, {framing.value}{place})"
         case StartTls(side) | TlsStarted(side=side):
             return f"{type(step).__name__}({side})"
         case Connect():

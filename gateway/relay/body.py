@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.facts import MessageSeen
 from ..core.outcome import Action, Outcome
 from ..core.record import SessionRecord
 from ..core.steps import UPSTREAM, BodyStart
+from ..core.view import ViewKey
+from ..inspection.edits import Edit, render
+from ..inspection.verdicts import Remembered, verdict_key
 from .spool import Spool
 
 if TYPE_CHECKING:
@@ -29,16 +33,19 @@ ACTIONS = {
 class Body:
     """One message, or a piece of one, between its BodyStart and what became of it."""
 
-    __slots__ = ("_hash", "message_id", "new_size", "settled", "size", "spool", "start")
+    __slots__ = ("_hash", "key", "message_id", "new_size", "settled", "size", "spool", "start")
 
     def __init__(self, start: BodyStart, settings: SessionSettings) -> None:
         self.start = start
         self.size = 0
         self.new_size = 0
+        self.key: ViewKey | None = None
         self.message_id = ""
         self.settled = False  # what became of it has been told
-        self.spool = Spool(settings.spool) if start.held else None
-        self._hash = hashlib.sha256() if settings.digest and not start.partial else None
+        watched = not start.held and start.stage in settings.watch and not start.partial and not start.section
+        self.spool = Spool(settings.spool) if start.held or watched else None
+        kept = start.held and start.source is UPSTREAM  # its verdict is remembered by digest
+        self._hash = hashlib.sha256() if (settings.digest or kept) and not start.partial else None
 
     def add(self, data: bytes) -> None:
         """Take some content."""
@@ -47,6 +54,15 @@ class Body:
             self._hash.update(data)
         if self.spool is not None:
             self.spool.write(data)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the content; b"" if nobody wanted it."""
+        return self._hash.digest() if self._hash is not None else b""
+
+    def take_spool(self) -> Spool | None:
+        """Give the content away: whoever takes it closes it."""
+        spool, self.spool = self.spool, None
+        return spool
 
     def close(self) -> None:
         """Forget the content."""
@@ -86,25 +102,53 @@ async def decide(
 ) -> Outcome:
     """Have a held message judged; afterwards ``body.spool`` holds what is to be sent.
 
+    A message towards a client that was judged before gets the same verdict again.
     pause: awaited between large pieces, so that other sessions go on.
     """
-    spool = body.spool
+    spool, start = body.spool, body.start
     assert spool is not None
     if spool.problem:
         return Outcome(Action.DEFER, reason=f"Insufficient system storage ({spool.problem})")
-    judgement = await settings.pipeline.judge(spool.view(), body.start, record)
+    pipeline = settings.pipeline
+    store = settings.verdicts if start.source is UPSTREAM and not start.partial else None
+    key = b""
+    if store is not None:
+        scope = record.upstream, record.user, pipeline.names(record.listener, start.stage)
+        key = verdict_key(body.digest(), *scope)
+        known = await pipeline.in_thread(store.get, key)
+        if known is not None:
+            outcome = Outcome(known.action, reason=known.reason)
+            return await _apply(body, outcome, known.edits, settings, pause)
+    judgement = await pipeline.judge(spool.view(), start, record)
+    if judgement.ambiguous is not None:
+        publish(judgement.ambiguous)
     for run in judgement.runs:
         publish(run)
     body.message_id = judgement.message_id
-    outcome = judgement.outcome
-    if outcome.action is Action.PASS:
+    outcome, edits = judgement.outcome, judgement.edits
+    if start.source is UPSTREAM and outcome.action not in (Action.PASS, Action.MODIFY, Action.DEFER):
+        edits = [Edit(0, spool.size, _notice(outcome))]
+    if store is not None and outcome.action is not Action.DEFER:
+        await pipeline.in_thread(store.put, key, Remembered(outcome.action, outcome.reason, edits))
+    return await _apply(body, outcome, edits, settings, pause)
+
+
+async def _apply(
+    body: Body,
+    outcome: Outcome,
+    edits: Sequence[Edit],
+    settings: SessionSettings,
+    pause: Callable[[], Awaitable[None]],
+) -> Outcome:
+    """Make of the spool what the outcome says."""
+    spool = body.spool
+    assert spool is not None
+    if edits:
+        outcome = await _rewrite(body, render(spool.view(), edits), settings, outcome, pause)
+        outcome.notice = outcome.action not in (Action.PASS, Action.MODIFY, Action.DEFER)
+    elif outcome.action is Action.PASS:
         outcome.size = spool.size
         outcome.ends_with_newline = spool.tail(2) == b"\r\n"
-    elif judgement.chunks is not None:
-        outcome = await _rewrite(body, judgement.chunks, settings, outcome, pause)
-    if outcome.action in (Action.REJECT, Action.QUARANTINE, Action.DEFER) and body.start.source is UPSTREAM:
-        outcome = await _rewrite(body, [_notice(outcome)], settings, outcome, pause)
-        outcome.notice = True
     return outcome
 
 
@@ -132,6 +176,32 @@ async def _rewrite(
     body.new_size = outcome.size = fresh.size
     outcome.ends_with_newline = fresh.tail(2) == b"\r\n"
     return outcome
+
+
+def top(pieces: Iterable[bytes], lines: int) -> Iterator[bytes]:
+    """Give the header, the blank line and so many lines of the body (RFC 1939 7, TOP)."""
+    tail = b"\n"  # what was before, so that a blank line is seen across pieces; an empty header too
+    within_header = True
+    for piece in pieces:
+        place = 0
+        if within_header:
+            found = _BLANK_LINE.search(tail + piece)
+            if found is None:
+                tail = (tail + piece)[-2:]
+                yield piece
+                continue
+            place = found.end() - len(tail)
+            within_header = False
+        while lines > 0 and (newline := piece.find(b"\n", place)) >= 0:
+            place, lines = newline + 1, lines - 1
+        if lines == 0:
+            if place:
+                yield piece[:place]
+            return
+        yield piece
+
+
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 def _notice(outcome: Outcome) -> bytes:

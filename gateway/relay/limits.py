@@ -5,6 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 
+#: How many addresses' rates are remembered before the quiet ones are forgotten.
+_MOST_RATES = 10_000
+_MINUTE = 60.0
+
 
 def address_key(address: str) -> str:
     """Return what an address counts as: itself, for IPv6 its /64."""
@@ -24,6 +28,8 @@ class ConnectionLimits:
         self.connections = 0
         self._by_listener: Counter[str] = Counter()
         self._by_address: Counter[tuple[str, str]] = Counter()
+        #: Token buckets: what is left, and when that was so (seconds, monotonic).
+        self._rates: dict[tuple[str, str], tuple[float, float]] = {}
 
     def refuses(self, listener: str, address: str, per_listener: int, per_address: int) -> str:
         """Say which limit is reached: "limit_total", "limit_listener", "limit_address"; or ""."""
@@ -34,6 +40,21 @@ class ConnectionLimits:
         if per_address and self._by_address[listener, address_key(address)] >= per_address:
             return "limit_address"
         return ""
+
+    def too_fast(self, listener: str, address: str, per_minute: int, now: float) -> bool:
+        """Count a new connection; tell whether its address has had too many in the last minute.
+
+        A handshake costs the server more than the client: without a bound on their rate, one
+        address could keep the process busy.  now: seconds, monotonic.
+        """
+        key = (listener, address_key(address))
+        if key not in self._rates and len(self._rates) >= _MOST_RATES:
+            self._rates = {k: v for k, v in self._rates.items() if now - v[1] < _MINUTE}
+        left, since = self._rates.get(key, (float(per_minute), now))
+        left = min(float(per_minute), left + (now - since) * per_minute / _MINUTE)
+        refused = left < 1.0
+        self._rates[key] = (left if refused else left - 1.0, now)
+        return refused
 
     def add(self, listener: str, address: str) -> None:
         """Count a connection."""

@@ -314,7 +314,7 @@ class Link(ABC):
         except Exception as error:  # noqa: BLE001 - the callbacks' own errors come out here too
             self._send_raw(self._drain(16384))  # the alert
             self.handshaking = False
-            reason, detail = handshake_problem(error)
+            reason, detail = handshake_problem(error, tls)
             if not self.closed:
                 self.owner.link_not_secured(self.side, reason, detail)
             return

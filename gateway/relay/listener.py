@@ -17,7 +17,7 @@ from ..observe.hub import Hub
 from .limits import ConnectionLimits
 from .link import SocketLink
 from .session import Session
-from .settings import SessionSettings
+from .settings import SessionSettings, within
 
 if TYPE_CHECKING:
     from ..observe.transcript import Transcripts
@@ -88,6 +88,15 @@ class Sessions:
         refusal = self.limits.refuses(
             settings.name, record.client_address, settings.max_connections, settings.max_per_address
         )
+        if (
+            settings.rate_per_address
+            and not refusal
+            and not within(record.client_address, settings.proxy_from)  # a balancer's is everybody's
+            and self.limits.too_fast(
+                settings.name, record.client_address, settings.rate_per_address, time.monotonic()
+            )
+        ):
+            refusal = "rate_address"
         if self.stopping:
             refusal = "shutdown"
         if refusal and len(self._sessions) > 2 * max(self.limits.total, 1000):
@@ -99,6 +108,7 @@ class Sessions:
         recorder = self.chooser.choose(record) if self.chooser is not None else None
         session = Session(settings, record, self.hub, self, self.reactor, recorder)
         self._sessions.add(session)
+        settings.pipeline.enter()
         # The limit counts whom the kernel names, also behind a PROXY header that names another.
         record.peer_address = record.client_address
         session.begin(SocketLink(CLIENT, session, sock, self.reactor), refusal)
@@ -106,6 +116,7 @@ class Sessions:
     def session_over(self, session: Session) -> None:
         """Forget a session."""
         self._sessions.discard(session)
+        session.settings.pipeline.leave()
         self.limits.remove(session.settings.name, session.record.peer_address)
         if not self._sessions and self._when_empty is not None:
             done, self._when_empty = self._when_empty, None

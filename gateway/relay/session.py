@@ -38,16 +38,24 @@ from ..core.steps import (
     TlsStarted,
 )
 from ..core.trouble import CloseReason, FaultKind, Trouble
+from ..core.view import Slice, ViewKey
+from ..inspection.guard import SessionGuard
 from ..observe.hub import Hub
 from ..wire.dots import DotEncoder
 from ..wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderParser
-from .body import ACTIONS, Body, decide
+from .body import ACTIONS, Body, decide, top
 from .link import HIGH_WATER, LOW_WATER, Link, SocketLink
 from .settings import SessionSettings, within
+from .spool import PIECE
 from .upstream import Dialer
+from .views import Rewritten, SessionViews
 
 if TYPE_CHECKING:
     from ..observe.transcript import Recorder
+
+
+#: Messages of one session that plugins look at while it goes on.
+MOST_WATCHED = 4
 
 
 class Keeper(Protocol):
@@ -67,8 +75,10 @@ class Session:
         "_bodies",
         "_busy",
         "_close",
+        "_delay",
         "_dialer",
         "_engine",
+        "_guard",
         "_hub",
         "_keeper",
         "_kept",
@@ -81,6 +91,8 @@ class Session:
         "_sender",
         "_shaking_since",
         "_tls_names",
+        "_views",
+        "_watching",
         "links",
         "over",
         "record",
@@ -103,6 +115,14 @@ class Session:
         self.refusal = ""
         self.links: list[Link | None] = [None, None]
         self._engine = settings.engine(settings.rules, record)
+        self._watching = 0
+        self._guard: SessionGuard | None = None
+        if settings.guards:
+            self._guard = self._engine.guard = SessionGuard(settings.guards, record, self._publish)
+        self._views: SessionViews | None = None
+        if settings.views is not None:
+            self._views = SessionViews(settings.views, record, settings.pipeline_version)
+            self._engine.views = self._views
         self._hub = hub
         self._keeper = keeper
         self._reactor = reactor
@@ -114,6 +134,7 @@ class Session:
         self._dialer: Dialer | None = None
         self._proxy: ProxyHeaderParser | None = None
         self._close: Close | None = None
+        self._delay: Any = None  # the call that greets a client that has to wait for it
         self._lost_by = ""
         self._active = self._kept = self._shaking_since = time.monotonic()
         self._now = 0.0
@@ -149,12 +170,31 @@ class Session:
                 self._input(self._engine.fail, Trouble.TOO_MANY)
             return
         self._publish(SessionOpened())
+        if self._guard is not None and (why := self._guard.connect()):
+            self._publish(ConnectionRefused("plugin"))
+            if settings.tls_mode == "implicit":
+                self._over(CloseReason.POLICY, why)
+            else:
+                self._input(self._engine.fail, Trouble.REFUSED)
+            return
         if settings.tls_mode == "implicit":
             self._begin_tls(CLIENT, early)
+            return
+        self._open(early)
+
+    def _open(self, early: bytes = b"") -> None:
+        """Have the engine begin; with a greeting delay, only when the client has kept quiet."""
+        if self.settings.greeting_delay and not early:
+            self._delay = self._reactor.callLater(self.settings.greeting_delay, self._waited)
+            self._regulate()
             return
         self._input(self._engine.opened)
         if early:
             self.heard(CLIENT, early)
+
+    def _waited(self) -> None:
+        self._delay = None
+        self._input(self._engine.opened)
 
     def _begin_tls(self, side: Side, early: bytes = b"") -> None:
         link = self.links[side]
@@ -179,8 +219,12 @@ class Session:
         """Octets came from a side."""
         if self._proxy is not None:
             self._hear_proxy_header(data)
-            return
-        self._input(self._engine.receive, side, data)
+        elif self._delay is not None:
+            # RFC 5321 4.3.1: a client waits for the greeting.
+            self._publish(Fault(CLIENT, FaultKind.EARLY_TALKER, "before the greeting, within its delay"))
+            self._input(self._engine.fail, Trouble.PROTOCOL)
+        else:
+            self._input(self._engine.receive, side, data)
 
     def link_moved(self, side: Side) -> None:
         """An outbox has got shorter."""
@@ -193,6 +237,9 @@ class Session:
         """A side sends no more."""
         if self._proxy is not None:
             self._over(CloseReason.CLIENT_EOF, "closed before its PROXY header")
+            return
+        if self._delay is not None:
+            self._over(CloseReason.CLIENT_EOF, "left before the greeting")
             return
         self._lost_by = self._lost_by or str(side)
         if not clean and self._engine.in_body[side]:
@@ -227,7 +274,7 @@ class Session:
         self.record.client_tls = tls
         if self.settings.tls_mode == "implicit":
             self._publish(TlsStarted(CLIENT, "implicit", tls))
-            self._input(self._engine.opened)
+            self._open()
         else:
             self._input(self._engine.handshaken, side, tls)
 
@@ -419,13 +466,39 @@ class Session:
         body = self._bodies[step.source]
         if body is None:
             return
+        body.key = step.key
         self.record.messages += 1
         if body.start.held:
             waiting = defer.ensureDeferred(self._judge(body))
             waiting.addErrback(self._judge_failed, body)
-        else:
-            self._bodies[step.source] = None
-            self._publish(body.seen("passed"))
+            return
+        self._bodies[step.source] = None
+        self._publish(body.seen("passed"))
+        if body.spool is not None:
+            defer.ensureDeferred(self._watch(body)).addErrback(self._watch_failed, body)
+
+    async def _watch(self, body: Body) -> None:
+        """Show plugins that only observe a message that has gone on already."""
+        spool = body.spool
+        assert spool is not None
+        try:
+            if self._watching >= MOST_WATCHED or spool.problem:
+                why = spool.problem or "too many messages are being watched"
+                self._publish(Fault(body.start.source, FaultKind.UNWATCHED, why))
+                return
+            self._watching += 1
+            try:
+                judgement = await self.settings.pipeline.judge(spool.view(), body.start, self.record)
+            finally:
+                self._watching -= 1
+            for run in judgement.runs:
+                self._publish(run)
+        finally:
+            body.close()
+
+    def _watch_failed(self, failure: Any, body: Body) -> None:
+        reason = f"inspection failed: {failure.type.__name__}"
+        self._publish(Fault(body.start.source, FaultKind.INTERNAL, reason))
 
     def _do_body_abort(self, step: BodyAbort) -> None:
         link = self.links[step.source]
@@ -460,17 +533,34 @@ class Session:
         if outcome.action not in (Action.PASS, Action.MODIFY) and not outcome.notice:
             body.close()
             self._bodies[source] = None
+        elif body.key is not None and self._views is not None:
+            self._keep(body.key, body, outcome)
         self._input(self._engine.decided, source, outcome)
+
+    def _keep(self, key: ViewKey, body: Body, outcome: Outcome) -> None:
+        """Keep what a client sees of a message, for when it asks for pieces."""
+        assert self._views is not None
+        if outcome.action is Action.PASS:
+            self._views.keep_unchanged(key)
+            return
+        spool = body.take_spool()
+        if spool is not None:
+            self._views.keep(key, Rewritten(spool))
 
     def _do_send_body(self, step: SendBody) -> None:
         """Begin to send the decided message; the rest follows as the link takes it."""
+        if step.piece is not None:
+            self._sender[step.side] = _sliced(step.piece)
+            self._send_body(step.side)
+            return
         body = self._bodies[step.side.other]
         spool = body.spool if body is not None else None
         if spool is None:
             self._input(self._engine.fail, Trouble.INTERNAL)
             return
         if step.framing is Framing.DOTS:
-            self._sender[step.side] = _dotted(spool.pieces(), step.normalise)
+            pieces = spool.pieces() if step.lines is None else top(spool.pieces(), step.lines)
+            self._sender[step.side] = _dotted(pieces, step.normalise)
         else:
             self._sender[step.side] = spool.pieces()
         self._send_body(step.side)
@@ -588,6 +678,10 @@ class Session:
         if self._dialer is not None:
             self._dialer.stop()
             self._dialer = None
+        if self._delay is not None:
+            if self._delay.active():
+                self._delay.cancel()
+            self._delay = None
         for body in self._bodies:
             if body is not None:
                 body.close()
@@ -616,6 +710,12 @@ class Session:
             self._recorder.close()
             self._recorder = None
         self._keeper.session_over(self)
+
+
+def _sliced(piece: Slice) -> Iterator[bytes]:
+    """Give some of a judged message in pieces."""
+    for start in range(piece.start, piece.end, PIECE):
+        yield piece.judged.octets(start, min(start + PIECE, piece.end))
 
 
 def _dotted(pieces: Iterator[bytes], normalise: bool) -> Iterator[bytes]:

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 from ..core.engine import Engine
 from ..core.rules import Rules
+from ..core.steps import Stage
+from ..inspection.loader import LoadedPlugin
 from ..inspection.pipeline import Pipeline
+from ..inspection.verdicts import VerdictStore
 from .spool import SpoolSettings
 from .tls import ServerTls
 from .upstream import Upstream
+from .views import ViewCache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -61,10 +65,17 @@ class SessionSettings:
     server_tls: ServerTls | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     digest: bool = True
+    watch: frozenset[Stage] = frozenset()  # stages whose messages stream, and are shown to plugins
+    views: ViewCache | None = None  # where FETCH is held
+    verdicts: VerdictStore | None = None  # where messages towards clients are held
+    pipeline_version: str = ""
+    guards: tuple[LoadedPlugin, ...] = ()  # plugins that answer when clients connect, command, log in
     proxy_from: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()
     max_connections: int = 0
     max_per_address: int = 0
+    rate_per_address: int = 0  # new connections in a minute
+    greeting_delay: float = 0.0  # seconds; SMTP: who talks before it is over is refused
 
 
 def within(address: str, networks: tuple[Network, ...]) -> bool:

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
 from ..core.steps import TlsInfo
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 #: Mozilla's profiles (Server Side TLS 5.7): lowest version and the ciphers up to TLS 1.2.
 PROFILES: dict[str, tuple[int, bytes]] = {
@@ -95,6 +99,18 @@ def _load(context: SSL.Context, pair: KeyPair) -> None:
         raise TlsError(f"{pair.key}: not the key of {pair.certificate}") from None
 
 
+def _check_revocation(context: SSL.Context, lists: Sequence[x509.CertificateRevocationList]) -> None:
+    """Refuse certificates that the lists revoke (RFC 5280 5).
+
+    A certificate whose issuer has no list there, or only one that is out of date, is refused too.
+    """
+    store = context.get_cert_store()
+    assert store is not None
+    for one in lists:
+        store.add_crl(one)
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+
+
 class ServerTls:
     """The client leg of one listener: a context for each certificate, chosen by SNI."""
 
@@ -105,6 +121,7 @@ class ServerTls:
         protocol: str,
         profile: str = "intermediate",
         client_ca: Path | None = None,
+        client_crl: Sequence[x509.CertificateRevocationList] = (),
         client_certificate: str = "none",
         key_log: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -125,7 +142,9 @@ class ServerTls:
                 mode = SSL.VERIFY_PEER
                 if client_certificate == "require":
                     mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-                context.set_verify(mode, lambda _c, _x, _e, _d, ok: bool(ok))
+                context.set_verify(mode, _verified)
+                if client_crl:
+                    _check_revocation(context, client_crl)
             if key_log is not None:
                 context.set_keylog_callback(partial(_keep_keys, key_log))
             if self._default is None:
@@ -175,6 +194,7 @@ class ClientTls:
         *,
         verify: bool = True,
         ca: Path | None = None,
+        crl: Sequence[x509.CertificateRevocationList] = (),
         pair: KeyPair | None = None,
         key_log: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -191,7 +211,9 @@ class ClientTls:
         if pair is not None:
             _load(context, pair)
         if verify:
-            context.set_verify(SSL.VERIFY_PEER, lambda _c, _x, _e, _d, ok: bool(ok))
+            context.set_verify(SSL.VERIFY_PEER, _verified)
+            if crl:
+                _check_revocation(context, crl)
         if key_log is not None:
             context.set_keylog_callback(partial(_keep_keys, key_log))
         self._context = context
@@ -218,6 +240,30 @@ class ClientTls:
         except Exception as error:  # noqa: BLE001 - a certificate may be malformed in many ways
             return f"the certificate can't be read: {type(error).__name__}"
         return ""
+
+
+#: OpenSSL's verdicts on a certificate (X509_verify_cert_error_string), in words of ours.
+_VERDICTS = {
+    3: "no revocation list for its issuer",
+    8: "the revocation list is signed by another authority",
+    9: "it is not valid yet",
+    10: "it has expired",
+    12: "the revocation list is out of date",
+    18: "it is signed by itself",
+    19: "its authority is not trusted",
+    20: "its authority is not trusted",
+    21: "its authority is not trusted",
+    23: "it is revoked",
+    24: "its issuer is no authority",
+    26: "it is not made for this purpose",
+}
+
+
+def _verified(connection: SSL.Connection, _shown: object, error: int, _depth: int, ok: int) -> bool:
+    """Take OpenSSL's word, and keep why it says no."""
+    if not ok and connection.get_app_data() is None:
+        connection.set_app_data(_VERDICTS.get(error, f"OpenSSL's error {error}"))
+    return bool(ok)
 
 
 def _is_address(name: str) -> bool:
@@ -267,8 +313,11 @@ _PROBLEMS = (
 )
 
 
-def handshake_problem(error: BaseException) -> tuple[str, str]:
-    """Put an error of OpenSSL into a closed set of reasons, and into words."""
+def handshake_problem(error: BaseException, connection: SSL.Connection | None = None) -> tuple[str, str]:
+    """Put an error of OpenSSL into a closed set of reasons, and into words.
+
+    connection: the one that failed; it knows what is wrong with a certificate.
+    """
     if isinstance(error, ForeignProtocol):
         return "alpn", f"the client offers {error}"
     if isinstance(error, SSL.SysCallError):
@@ -277,5 +326,6 @@ def handshake_problem(error: BaseException) -> tuple[str, str]:
     text = "; ".join(str(entry[-1]) for entry in reasons) or type(error).__name__
     for fragment, reason, detail in _PROBLEMS:
         if fragment in text:
-            return reason, detail
+            why = connection.get_app_data() if connection is not None and reason == "certificate" else None
+            return reason, f"{detail}: {why}" if why else detail
     return "other", text

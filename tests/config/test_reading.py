@@ -22,7 +22,7 @@ from gateway.demo.certificates import make_authority
 
 EXAMPLE = (files("gateway.config") / "example.toml").read_text()
 #: The example with everything uncommented that is not prose.
-BARE = re.sub(r"(?m)^# (\[\[?[a-z.]+\]\]?)$", r"\1", re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", EXAMPLE))
+BARE = re.sub(r"(?m)^# (\[\[?[a-z0-9.]+\]\]?)$", r"\1", re.sub(r"(?m)^# ([a-z0-9_]+ = )", r"\1", EXAMPLE))
 
 GOOD = """
 hostname = "gate.example"
@@ -365,7 +365,9 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_the_example_names_every_option():
     """Every field of the model stands in the example, commented out or not."""
     text = (files("gateway.config") / "example.toml").read_text()
-    words = set(re.findall(r"(?<![\w.])([a-z_]+) = ", text)) | set(re.findall(r"\[+([a-z_.]+)\]+", text))
+    words = set(re.findall(r"(?<![\w.])([a-z0-9_]+) = ", text)) | set(
+        re.findall(r"\[+([a-z0-9_.]+)\]+", text)
+    )
     words |= {part for word in words for part in word.split(".")}
 
     def fields(model: type[BaseModel]):

@@ -26,6 +26,7 @@ class Upstream:
         self.ports: dict[str, int] = facts["ports"]
         self.users: dict[str, str] = facts["users"]
         self.ca: str = facts["ca"]
+        self.crl: str = facts["crl"]
 
     def _read(self) -> Any:
         assert self.process.stdout is not None

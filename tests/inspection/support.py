@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from gateway.core.record import SessionRecord
@@ -30,6 +31,10 @@ class AsyncioRunner:
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         self.threads += 1
         return await asyncio.to_thread(function, *arguments)
+
+    async def result_of(self, future: Future[Result]) -> Result:
+        self.threads += 1
+        return await asyncio.wrap_future(future)
 
     async def with_limit(self, awaitable: Awaitable[Result], seconds: float) -> Result:
         return await asyncio.wait_for(awaitable, seconds)

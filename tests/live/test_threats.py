@@ -207,8 +207,11 @@ def test_a_handshake_never_finished_ends_by_its_time_out(scene):
     gateway.wait_for_log(lambda line: line.get("event") == "session" and line.get("reason") == "timeout")
 
 
+_REASONS = {"unknown authority": "its authority is not trusted", "revoked": "it is revoked"}
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("case", ["wrong name", "unknown authority", "stripped"])
+@pytest.mark.parametrize("case", ["wrong name", "unknown authority", "revoked", "stripped"])
 def test_an_upstream_that_can_not_be_trusted_gets_nothing(scene, tmp_path, protocol, case):
     """Never a silent downgrade: the client is told, and no login goes in clear."""
     options = {}
@@ -218,6 +221,8 @@ def test_an_upstream_that_can_not_be_trusted_gets_nothing(scene, tmp_path, proto
         (tmp_path / "other").mkdir()
         other = make_authority(tmp_path / "other")
         scene.upstream.ca = str(other.certificate)
+    elif case == "revoked":
+        options["upstream"] = f'crl = "{scene.upstream.crl}"'
     else:
         scene.upstream.quirks(strip_starttls=True)
     scene.start(**options)
@@ -227,6 +232,9 @@ def test_an_upstream_that_can_not_be_trusted_gets_nothing(scene, tmp_path, proto
     assert greeting.startswith(expected)
     assert not any("elsewhere" in line.lower() for line in scene.upstream.lines(protocol))
     scene.wait_for_fault("starttls_missing" if case == "stripped" else "certificate")
+    if case in _REASONS:
+        assert scene.gateway is not None
+        scene.gateway.wait_for_log(lambda line: _REASONS[case] in str(line.get("detail")))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -349,6 +357,38 @@ def test_no_password_anywhere(scene, tmp_path):
             raw.hex().upper(),
         ):
             assert form not in haystack
+
+
+def test_too_many_connections_in_a_minute(scene):
+    """A flood of handshakes from one address is bounded by their rate."""
+    gateway = scene.start(listener="limits = { connection_rate = 3 }")
+    greetings = []
+    for _ in range(4):
+        with scene.connect("smtp-starttls") as sock:
+            greetings.append(read_line(sock)[:4])
+    assert greetings[0] == b"220 " and greetings[-1] == b"421 "
+    for _ in range(4):
+        with scene.connect("imap-implicit") as sock:
+            pass
+    gateway.wait_for_log(
+        lambda line: line.get("reason") == "rate_address" and line["listener"] == "imap-implicit"
+    )
+
+
+def test_who_talks_before_the_greeting(scene):
+    """With a greeting delay, programs that do not wait are refused; others are greeted behind it."""
+    scene.start(listener='smtp = { greeting_delay = "300ms" }')
+    with scene.connect("smtp-starttls") as sock:
+        sock.sendall(b"EHLO me\r\n")
+        assert read_line(sock)[:1] in (b"4", b"5")
+        assert read_all(sock) == b""
+    scene.wait_for_fault("early_talker")
+    for name in ("smtp-starttls", "smtp-implicit"):
+        with scene.connect(name) as sock:
+            if name.endswith("implicit"):
+                sock = scene.tls().wrap_socket(sock, server_hostname="localhost")
+            assert read_line(sock).startswith(b"220 ")
+            sock.close()
 
 
 def test_limits_are_told_in_the_protocols_words(scene):

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -54,6 +55,7 @@ EVERY_FACT = [
     Refused("VRFY", "policy"),
     ExtensionStruck("COMPRESS=DEFLATE", "bodies could not be read"),
     PluginRan("footer", Stage.DATA, "modify", "modify", 0.0021, facts={"parts": "2"}),
+    MessageAmbiguous(Stage.DATA, ("boundary_clash", "too_deep"), "reject"),
     MessageSeen(Stage.DATA, CLIENT, "passed", True, 1500, 1500, "ab" * 32, recipients=2),
 ]
 
@@ -197,6 +199,12 @@ def test_what_strangers_say_stays_on_one_line_and_moves_no_terminal(fact: Any) -
     assert json.loads(line)["user"] == 'a"b\\c\\x0d\\x0ad\\x1b[31m\\u202e\\x9b\\u2028é\\udcff\\x00'
 
 
+def test_what_a_shadow_would_change_is_a_list_of_lines() -> None:
+    diff = ("@@ header", "-Subject: a", "+Subject: \x1b[31m")
+    [line] = logged(PluginRan("dlp", Stage.DATA, "modify", "shadow", 0.1, diff=diff))
+    assert (line["applied"], line["diff"]) == ("shadow", ["@@ header", "-Subject: a", "+Subject: \\x1b[31m"])
+
+
 def test_long_strings_are_cut() -> None:
     [line] = logged(LoginSeen("PLAIN", "u" * 10_000, "failed", True, True))
     assert line["user"] == "u" * 200 + "…(+9800)"
@@ -213,11 +221,11 @@ def test_command_lines_can_be_switched_off() -> None:
         ("error", {"upstream_failed"}),
         (
             "warning",
-            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault"},
+            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault", "message_ambiguous"},
         ),
         (
             "info",
-            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault"}
+            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault", "message_ambiguous"}
             | {"command", "session", "refused", "extension_struck", "plugin", "message"},
         ),
     ],

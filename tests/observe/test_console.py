@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.facts import ConnectionRefused, SessionClosed, SessionOpened
-from gateway.core.steps import LoginSeen
+from gateway.core.facts import ConnectionRefused, PluginRan, SessionClosed, SessionOpened
+from gateway.core.steps import LoginSeen, Stage
 from gateway.core.trouble import CloseReason
 from gateway.observe.console import Console
 from gateway.observe.hub import Hub
@@ -152,3 +152,11 @@ def test_sessions_are_shown_to_begin_and_end_at_level_info() -> None:
     assert "connected from 192.0.2.7:4711" in begin
     assert "quit" in end and "2.0 s, 3 commands" in end
     assert shown(opened, closed, level="warning") == []
+
+
+def test_what_a_shadow_would_change_is_shown_below_it() -> None:
+    diff = ("@@ header", "-Subject: a", "+Subject: b", *["+more"] * 20)
+    lines = shown(PluginRan("dlp", Stage.DATA, "modify", "shadow", 0.1, diff=diff))
+    assert "plugin dlp: modify, so shadow" in lines[0]
+    assert [line.split("│")[1].strip() for line in lines[1:4]] == list(diff[:3])
+    assert len(lines) == 14 and lines[-1].rstrip().endswith("11 more lines")

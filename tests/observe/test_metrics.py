@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -117,6 +118,11 @@ EVERY_FACT = [
         PluginRan("footer", Stage.DATA, "timeout", "defer", 5.0),
         "plugin_runs_total",
         {"plugin": "footer", "result": "timeout", "policy_applied": "defer"},
+    ),
+    (
+        MessageAmbiguous(Stage.APPEND, ("too_deep",), "reject"),
+        "ambiguous_messages_total",
+        {"stage": "append", "policy_applied": "reject"},
     ),
     (
         MessageSeen(Stage.FETCH, UPSTREAM, "passed", False, 5000, 5000, ""),
@@ -358,3 +364,10 @@ def test_scraping_while_counting_loses_nothing(bench: Bench) -> None:
     thread.join()
     assert not errors
     assert bench.get("commands_total", protocol="imap", command="FETCH", result="ok") == 20_000
+
+
+def test_what_may_run_in_shadow_has_its_series_from_the_start(bench: Bench) -> None:
+    labels = {"plugin": "footer", "stage": "data", "result": "error", "policy_applied": "shadow"}
+    assert bench.get("plugin_runs_total", **labels) is None
+    bench.metrics.expect({"smtp-in": "smtp"}, plugins={"footer": ["data"]}, shadows=["footer"])
+    assert bench.get("plugin_runs_total", **labels) == 0

@@ -493,7 +493,7 @@ U>| +OK\\r\\ny\\r\\n.\\r\\n
 
 @pytest.mark.parametrize("command", ["RETR 99", "TOP 99 0", "RETR", "TOP 1"])
 def test_a_message_that_is_not_there(command):
-    for rules in (RULES, HELD):
+    for rules in (RULES, Rules(hostname="gate.example", hold=frozenset({Stage.RETR}), judge_top=False)):
         play(
             Pop3Engine,
             GREETED + f"\nC>  {command}\n>U  {command}\nU>  -ERR no\n>C  -ERR no\nC>  NOOP\n>U  NOOP\n",
@@ -576,6 +576,59 @@ def test_the_gateway_stops_when_the_message_is_through():
 ?   sent
 >C  -ERR [SYS/TEMP] Service shutting down, try again later
 !   Close(shutdown)
+""",
+        HELD,
+    )
+
+
+def test_top_is_answered_from_the_message_as_it_is_judged():
+    """Otherwise TOP with many lines would be a way around the plugins."""
+    play(
+        Pop3Engine,
+        GREETED
+        + """
+C>  TOP 1 5
+>U  RETR 1
+U>  +OK 15 octets
+U>  Subject: hello
+U>  .
+!   BodyStart(upstream, retr, held)
+!   body Subject: hello|
+!   BodyEnd(upstream)
+?   modify 30
+>C  +OK top of message follows
+!   SendBody(client, dots, 5 lines)
+?   sent
+C>  TOP 1
+>C  -ERR TOP takes a message and a number of lines
+C>  TOP 1 1 1
+>C  -ERR TOP takes a message and a number of lines
+C>  TOP 9 0
+>U  RETR 9
+U>  -ERR no such message
+>C  -ERR no such message
+""",
+        HELD,
+    )
+
+
+def test_top_that_can_not_be_judged_does_not_keep_the_message_from_being_deleted():
+    play(
+        Pop3Engine,
+        GREETED
+        + """
+C>  TOP 1 0
+>U  RETR 1
+U>  +OK 15 octets
+U>  Subject: hello
+U>  .
+!   BodyStart(upstream, retr, held)
+!   body Subject: hello|
+!   BodyEnd(upstream)
+?   defer later
+>C  -ERR [SYS/TEMP] later
+C>  DELE 1
+>U  DELE 1
 """,
         HELD,
     )

@@ -18,7 +18,7 @@ from gateway.core.steps import CLIENT, ORDERS, UPSTREAM, BodyEnd, SendBody, Side
 from gateway.protocols.registry import ENGINES
 from tests.support.play import TLS, Player, merge, render
 
-HELD = frozenset({Stage.DATA, Stage.APPEND, Stage.RETR})
+HELD = frozenset(Stage)
 Script = list[tuple[Side, bytes]]
 
 C, U = CLIENT, UPSTREAM
@@ -37,7 +37,7 @@ SCRIPTS: dict[str, Script] = {
         (C, b"USER a\r\n"), (U, b"+OK\r\n"), (C, b"PASS b c\r\n"), (U, b"+OK in\r\n"),
         (C, b"STAT\r\nLIST\r\nRETR 1\r\nDELE 1\r\n"), (U, b"+OK 1 10\r\n+OK\r\n1 10\r\n.\r\n"),
         (U, b"+OK 10 octets\r\nx: y\r\n\r\n..\r\n.\r\n"), (U, b"+OK gone\r\n"),
-        (C, b"TOP 1 0\r\nQUIT\r\n"), (U, b"+OK\r\nx: y\r\n\r\n.\r\n+OK bye\r\n"),
+        (C, b"TOP 1 0\r\nQUIT\r\n"), (U, b"+OK\r\nx: y\r\n\r\n.\r\n"), (U, b"+OK bye\r\n"),
     ],
     "imap": [
         (U, b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN IDLE] ready\r\n"),
@@ -96,7 +96,7 @@ class Session:
                 player.body_pending[step.side] = False
                 self.perform(engine.body_sent(step.side))
             elif isinstance(step, BodyEnd) and engine.held[step.source] and not engine.ended:
-                self.perform(engine.decided(step.source, Outcome(Action.PASS, player.size[step.source])))
+                self.perform(player.decide(step.source, Outcome(Action.PASS, player.size[step.source])))
 
     def end(self) -> list[str]:
         engine = self.player.engine

@@ -104,7 +104,7 @@ class SlowSession:
             case BodyEnd(source):
                 if engine.held[source]:
                     outcome.notice = source is UPSTREAM and outcome.action is not Action.DISCARD
-                    self.perform(engine.decided(source, outcome))
+                    self.perform(self.player.decide(source, outcome))
 
     def close(self, side: Side) -> None:
         if not self.ended[side] and (self.connected or side is CLIENT) and not self.player.tls_pending[side]:
@@ -209,6 +209,8 @@ def test_an_append_answered_while_its_message_is_sent_is_settled_once():
     session.go_on(passed)
     for said in SCRIPTS["imap"][:7]:
         session.hear(*said)
+    session.go_on(passed)  # the message that was fetched is judged,
+    session.go_on(passed)  # and sent
     session.hear(CLIENT, b"d APPEND Sent {5+}\r\nhello\r\n")
     session.go_on(passed)
     session.hear(UPSTREAM, b"+ go\r\nd OK\r\n+ what\r\n")

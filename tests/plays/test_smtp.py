@@ -741,3 +741,23 @@ def test_own_trouble_is_worded():
         ">C  421 gate.example Service not available, try again later\n!   Close(upstream_unreachable)\n",
         PLAIN,
     )
+
+
+def test_a_size_is_kept_from_an_upstream_that_does_not_know_it():
+    """SIZE is the gateway's own offer (RFC 1870)."""
+    play(
+        SmtpEngine,
+        """
+U>  220 mx ESMTP
+>C  220 gate.example ESMTP
+C>  EHLO me
+>U  EHLO me
+U>  250 mx
+>C  250-gate.example
+>C  250-PIPELINING
+>C  250 SIZE 104857600
+C>  MAIL FROM:<a@example.org> SIZE=100
+>U  MAIL FROM:<a@example.org>
+""",
+        Rules(hostname="gate.example", banner="ESMTP"),
+    )

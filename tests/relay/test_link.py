@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.revocation import revocation_lists
 from gateway.core.steps import CLIENT, UPSTREAM
 from gateway.demo.certificates import make_authority
 from gateway.relay.tls import ClientTls, KeyPair, ServerTls, TlsError
@@ -111,6 +112,42 @@ def test_an_unknown_authority_is_refused(server_tls, tmp_path):
     other = make_authority(tmp_path)
     _, _, _, said = pair(server_tls, ClientTls(ca=ca_of(other)))
     assert ("not secured", "certificate") in said.news
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's"])
+def test_a_certificate_on_a_revocation_list_is_refused(server_tls, authority, whose):
+    shown = KeyPair(authority.directory / "one.pem", authority.directory / "one-key.pem")
+    other = authority.issue("three", ["three.example"])
+    lists = revocation_lists(authority.revoke(shown if whose == "its own" else other))
+    _, _, _, said = pair(server_tls, ClientTls(ca=ca_of(authority), crl=lists))
+    if whose == "its own":
+        assert ("not secured", "certificate") in said.news
+        assert said.details == ["the certificate is not trusted: it is revoked"]
+    else:
+        assert said.names() == ["secured"]
+
+
+def test_a_list_of_another_authority_says_nothing_good(server_tls, authority, tmp_path):
+    """No list of the issuer's: nobody can tell, so nobody is trusted."""
+    lists = revocation_lists(make_authority(tmp_path).revoke())
+    _, _, _, said = pair(server_tls, ClientTls(ca=ca_of(authority), crl=lists))
+    assert said.details == [
+        "the certificate is not trusted: the revocation list is signed by another authority"
+    ]
+
+
+def test_a_client_certificate_that_is_revoked(authority):
+    mine, theirs = authority.issue("server", ["one.example"]), authority.issue("user", [], client=True)
+    server_tls = ServerTls(
+        [KeyPair(mine.certificate, mine.key)],
+        protocol="imap",
+        client_ca=ca_of(authority),
+        client_certificate="require",
+        client_crl=revocation_lists(authority.revoke(theirs)),
+    )
+    client_tls = ClientTls(ca=ca_of(authority), pair=KeyPair(theirs.certificate, theirs.key))
+    _, _, heard, _ = pair(server_tls, client_tls)
+    assert heard.details == ["the certificate is not trusted: it is revoked"]
 
 
 def test_the_name_is_verified(server_tls, authority):

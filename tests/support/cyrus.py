@@ -1,6 +1,7 @@
 """Cyrus: IMAP and POP3 in a directory of its own, on loopback.
 
-Debian's packages can't be installed beside Dovecot's, so `packages.sh` unpacks them into `.cache`.
+Debian's packages can't be installed beside Dovecot's, so `packages.sh` unpacks them into a folder
+that its account can reach.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from gateway.demo.certificates import Authority
 from .dovecot import USERS
 from .processes import Process, free_port
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "cyrus" / "usr"
+CACHE = Path("/var/lib/mailgate-tests/cyrus/usr")
 PROGRAM = CACHE / "lib" / "cyrus" / "bin" / "master"
 ACCOUNT = "cyrus"
 #: Folders that it wants to be there.

@@ -1,6 +1,7 @@
 """Exim: SMTP with STARTTLS and AUTH in a directory of its own; each message goes to a file.
 
-Debian's package can't be installed beside Postfix's, so `packages.sh` unpacks it into `.cache`.
+Debian's package can't be installed beside Postfix's, so `packages.sh` unpacks it into a folder
+that its account can reach.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from gateway.demo.certificates import Authority
 from .dovecot import ACCOUNT, USERS
 from .processes import Process, free_port
 
-PROGRAM = Path(__file__).resolve().parents[2] / ".cache" / "exim" / "usr" / "sbin" / "exim4"
+PROGRAM = Path("/var/lib/mailgate-tests/exim/usr/sbin/exim4")
 
 _CONFIGURATION = """
 exim_user = {account}

@@ -60,6 +60,7 @@ class Listening:
 
     def __init__(self) -> None:
         self.data = b""
+        self.details: list[str] = []
         self.news: list[tuple[str, object]] = []
 
     def heard(self, side: Side, data: bytes) -> None:
@@ -79,6 +80,7 @@ class Listening:
 
     def link_not_secured(self, side: Side, reason: str, detail: str) -> None:
         self.news.append(("not secured", reason))
+        self.details.append(detail)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.news]

@@ -3,10 +3,13 @@
 # Nothing is started: the tests run their own instances in directories of their own.
 set -euo pipefail
 packages="dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond postfix swaks msmtp mpop isync
+    curl openssl prometheus libnet-ssleay-perl libio-socket-ssl-perl systemd p7zip-full libarchive13
+packages="dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond postfix swaks msmtp mpop isync offlineimap3
     curl openssl prometheus libnet-ssleay-perl libio-socket-ssl-perl systemd
     libdb5.3 libgnutls-dane0 libgnutls30 libidn12 libnsl2 libpcre2-8-0
     libxapian30 libpcre3 libical3 libsasl2-modules libsasl2-modules-db"
-cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
+# Exim and Cyrus drop to accounts of their own, which can't look into everybody's home.
+cache=/var/lib/mailgate-tests
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
@@ -52,8 +55,13 @@ unpack() { # unpack FOLDER PROGRAM ACCOUNT PACKAGE...
     chmod 755 "$fetched"
     fetch() { (cd "$fetched" && apt-get download -qq "$@" >/dev/null 2>&1); }
     fetch "$@" || { $as_root apt-get update -qq && fetch "$@"; }
-    mkdir -p "$folder"
-    for archive in "$fetched"/*.deb; do dpkg -x "$archive" "$folder"; done
+    libraries=$(for archive in "$fetched"/*.deb; do dpkg-deb -f "$archive" Depends; done |
+        tr ',|' '\n\n' | sed 's/(.*//; s/:any//; s/ //g' | grep -E '^(lib[a-z0-9.+-]*[0-9][a-z0-9]*|zlib1g)$' |
+        grep -vE '^lib(cyrus|.*-perl)' | sort -u)
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $libraries >/dev/null
+    $as_root mkdir -p "$folder"
+    for archive in "$fetched"/*.deb; do $as_root dpkg -x "$archive" "$folder"; done
     rm -rf "$fetched"
 }
 unpack exim usr/sbin/exim4 Debian-exim exim4-daemon-light

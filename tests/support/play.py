@@ -34,6 +34,7 @@ from gateway.core.steps import (
     ORDERS,
     UPSTREAM,
     BodyData,
+    BodyEnd,
     BodyStart,
     Close,
     CommandSeen,
@@ -47,7 +48,9 @@ from gateway.core.steps import (
     TlsInfo,
 )
 from gateway.core.trouble import FaultKind, Trouble
+from gateway.core.view import ViewKey
 from gateway.observe.notation import render as render_step
+from tests.support.views import PlayViews
 
 TLS = TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
 
@@ -144,6 +147,9 @@ class Player:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.views = PlayViews()
+        engine.views = self.views
+        self.keys: list[ViewKey | None] = [None, None]
         self.tls_pending = [False, False]
         self.body_pending = [False, False]
         self.size = [0, 0]
@@ -166,6 +172,8 @@ class Player:
                     self.body_pending[side] = True
                 case BodyStart(source=source):
                     self.size[source] = 0
+                case BodyEnd(source, key):
+                    self.keys[source] = key
                 case BodyData(source, data):
                     self.size[source] += len(data)
                 case CommandSeen(serial, _, _):
@@ -187,6 +195,12 @@ class Player:
         for index in range(len(data)):
             steps += self.check(self.engine.receive(side, data[index : index + 1]))
         return steps
+
+    def decide(self, source: Side, outcome: Outcome) -> list[Step]:
+        """Tell the engine a verdict, as a session does: what clients fetch is kept first."""
+        if source is UPSTREAM:
+            self.views.judge(self.keys[source], outcome)
+        return self.engine.decided(source, outcome)
 
     def news(self, text: str) -> list[Step]:
         """Perform one ``?`` line."""
@@ -219,16 +233,16 @@ class Player:
             case "finished":
                 return self.check(engine.finished())
             case "pass":
-                return self.check(engine.decided(source, Outcome(Action.PASS, self.size[source])))
+                return self.check(self.decide(source, Outcome(Action.PASS, self.size[source])))
             case "modify":
-                return self.check(engine.decided(source, Outcome(Action.MODIFY, int(rest or 0))))
+                return self.check(self.decide(source, Outcome(Action.MODIFY, int(rest or 0))))
             case "reject" | "quarantine" | "discard" | "defer":
                 notice = source is UPSTREAM
                 outcome = Outcome(
                     Action(word), 42 if notice else 0, rest.removesuffix(" accept"), notice=notice
                 )
                 outcome.accept = rest.endswith("accept")
-                return self.check(engine.decided(source, outcome))
+                return self.check(self.decide(source, outcome))
         raise PlayError(f"unknown news {text!r}")
 
 

@@ -8,7 +8,7 @@ are held they are struck, and refused with their framing kept.
 from __future__ import annotations
 
 from ...core.outcome import Action, Outcome
-from ...core.steps import CLIENT, UPSTREAM, BodyStart, CommandSeen, Framing, SendBody, Side, Stage
+from ...core.steps import CLIENT, UPSTREAM, BodyStart, CommandSeen, Framing, SendBody, Stage
 from ...core.text import shown
 from ...core.trouble import FaultKind
 from ...wire.literals import Literal, quote
@@ -84,6 +84,7 @@ class Appending(Conversation):
                 held=True,
                 size=literal.size,
                 mailbox=shown(mailbox, 200),
+                special_use=self._uses_of(shown(mailbox, 200)),
             )
         )
         if literal.synchronising:
@@ -115,7 +116,7 @@ class Appending(Conversation):
         held, self._held_append = self._held_append, None
         return [*super()._unfinished(), *([held] if held is not None else [])]
 
-    def _decided(self, source: Side, outcome: Outcome) -> None:
+    def _append_decided(self, outcome: Outcome) -> None:
         incoming = self._held_append
         assert incoming is not None
         self._deciding = False
@@ -144,7 +145,7 @@ class Appending(Conversation):
         else:
             self._await_plus(incoming.tag, lambda _line: self._emit(SendBody(UPSTREAM, Framing.RAW)))
 
-    def _body_sent(self, side: Side) -> None:
+    def _append_sent(self) -> None:
         incoming, self._held_append = self._held_append, None
         self._sending = False
         if incoming is not None:

@@ -33,6 +33,10 @@ TABLE: dict[str, tuple[str, str]] = {
     "CATENATE": ("pass", "only if messages are not held: it appends content past the gateway (RFC 4469)"),
     "MULTIAPPEND": ("pass", "only if messages are not held: its messages stand or fall together (RFC 3502)"),
     "REPLACE": ("pass", "only if messages are not held (RFC 8508)"),
+    "PREVIEW": ("pass", "only if what clients fetch is not judged: it shows the original (RFC 8970)"),
+    "SNIPPET=FUZZY": ("pass", "only if what clients fetch is not judged: it shows the original"),
+    "NOTIFY": ("pass", "only if what clients fetch is not judged: it may send messages unasked (RFC 5465)"),
+    "UIDONLY": ("pass", "only if what clients fetch is not judged: its responses are others (RFC 9586)"),
     "COMPRESS=DEFLATE": ("strike", "would blind the gateway to every later octet (RFC 4978)"),
     "URLAUTH": ("strike", "returns bodies past FETCH (RFC 4467)"),
     "URLAUTH=BINARY": ("strike", "returns bodies past FETCH (RFC 5524)"),
@@ -46,7 +50,11 @@ TABLE: dict[str, tuple[str, str]] = {
 UNKNOWN = ("strike", "unknown to the gateway")
 #: Families: what begins so is passed.
 _PREFIXES = ("THREAD=", "RIGHTS=", "QUOTA=RES-", "CONTEXT=", "APPENDLIMIT=", "MESSAGELIMIT=", "SAVELIMIT=")
-_NOT_WHEN_HELD = ("CATENATE", "MULTIAPPEND", "REPLACE")
+#: Struck where messages of that stage are held.
+_NOT_WHEN_HELD = {
+    Stage.APPEND: ("CATENATE", "MULTIAPPEND", "REPLACE"),
+    Stage.FETCH: ("PREVIEW", "SNIPPET=FUZZY", "NOTIFY", "UIDONLY"),
+}
 
 
 @dataclass(slots=True)
@@ -70,6 +78,11 @@ def action_of(name: str) -> tuple[str, str]:
     return TABLE.get(name, UNKNOWN)
 
 
+def struck_when_held(rules: Rules) -> frozenset[str]:
+    """Return what is struck because messages are held."""
+    return frozenset(name for stage in rules.hold for name in _NOT_WHEN_HELD.get(stage, ()))
+
+
 def advertise(
     offered: Sequence[str], rules: Rules, *, secure: bool, protected: bool, logged_in: bool
 ) -> Offer:
@@ -79,14 +92,14 @@ def advertise(
     """
     upper = [name.upper() for name in offered]
     offer = Offer(frozenset(upper))
-    held = Stage.APPEND in rules.hold
+    held = struck_when_held(rules)
     for name, key in zip(offered, upper, strict=True):
         if key.startswith("AUTH="):
             continue
         action, reason = action_of(key)
         if key in rules.strike_extensions:
             offer.struck.append((name, "struck by the configuration"))
-        elif held and key in _NOT_WHEN_HELD:
+        elif key in held:
             offer.struck.append((name, reason))
         elif action == "pass" or (action == "strike" and key in rules.pass_extensions):
             if name not in offer.names:

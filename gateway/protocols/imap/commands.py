@@ -8,6 +8,7 @@ from ...core.trouble import CloseReason, FaultKind, Trouble
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.literals import Literal, in_quotes, literal_at_end
 from .appending import Appending
+from .capabilities import action_of, struck_when_held
 from .conversation import Flight, Incoming
 from .grammar import COMMAND_LIMIT, ID_PAIR, OWN_TAG, STRUCK_VERBS, TAG, VERBS, first_string
 from .login import Logins
@@ -86,6 +87,9 @@ class Commands(Appending, Logins):
             self._error(tag, command, "BAD Literal within quotes")
             return
         problem = self._problem(tag, text, literal, command)
+        if not problem and (why := self._forbids(verb, args)):
+            self._refuse(tag, command, f"NO [NOPERM] {why}", literal, "plugin")
+            return
         if problem:
             self._refuse(tag, command, problem, literal)
             return
@@ -95,7 +99,7 @@ class Commands(Appending, Logins):
         handler = getattr(self, f"_c_{verb.lower()}", None) if verb in _OWN_HANDLING else None
         if handler is not None:
             handler(tag, command, text, args, literal)
-        elif verb in STRUCK_VERBS:
+        elif verb in STRUCK_VERBS or verb in struck_when_held(self.rules):
             self._fault(CLIENT, FaultKind.STRUCK_EXTENSION_USED, verb)
             self._refuse(tag, command, f"BAD {verb} is not available", literal, "struck")
         elif verb == "other" and not self._tolerates():
@@ -365,10 +369,10 @@ class Commands(Appending, Logins):
         if literal is not None:
             self._refuse(tag, command, "BAD Literal in ENABLE", literal)
             return
-        from .capabilities import action_of
-
+        held = struck_when_held(self.rules)
         words = args.split()
-        kept = [word for word in words if action_of(word.decode("ascii", "replace").upper())[0] == "pass"]
+        names = [(word, word.decode("ascii", "replace").upper()) for word in words]
+        kept = [word for word, name in names if action_of(name)[0] == "pass" and name not in held]
         if len(kept) != len(words):
             self._fault(CLIENT, FaultKind.STRUCK_EXTENSION_USED, args[:60])
             if not kept:
@@ -399,5 +403,6 @@ _OWN_HANDLING = frozenset(
         "ENABLE",
         "APPEND",
         "REPLACE",
+        "FETCH",
     }
 )

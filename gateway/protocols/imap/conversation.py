@@ -23,6 +23,7 @@ WORDS: dict[Trouble, str] = {
     Trouble.TLS_REQUIRED: "[PRIVACYREQUIRED] Must issue STARTTLS first",
     Trouble.TOO_MANY: "[UNAVAILABLE] Too many connections, try again later",
     Trouble.TOO_MANY_ERRORS: "Too many errors",
+    Trouble.REFUSED: "Access denied",
     Trouble.IDLE: "Disconnected for inactivity",
     Trouble.SHUTDOWN: "[UNAVAILABLE] Service shutting down, try again later",
     Trouble.PROTOCOL: "[CLIENTBUG] Protocol error",
@@ -86,7 +87,12 @@ class Conversation(Engine):
         self._said_goodbye = False
         self._stopping = False
         self._logged_in = False
+        self._forbidden = ""  # why plugins refuse the login that has just succeeded
         self._mailbox = ""
+        self._selections = 0
+        self._validity = 0  # the selected mailbox's UIDVALIDITY
+        self._uses: dict[str, frozenset[str]] = {}  # mailboxes with a special use, by name
+        self._learning = False  # the gateway's own LIST is out: the client waits
         self._idle_tag = b""  # the IDLE that is on
         self._waits_for = b""  # the tag of a LOGIN, AUTHENTICATE: the client is not read until its end
         self._login_turn = False
@@ -203,6 +209,7 @@ class Conversation(Engine):
         self._forget_login("unfinished")
         unanswered = [flight.command for flight in self._flight.values()]
         unanswered += [one.command for one in self._unfinished() if not one.answered]
+        unanswered += self._unviewed()
         self._flight.clear()
         self._incoming = None
         settled: set[int] = set()
@@ -214,6 +221,14 @@ class Conversation(Engine):
     def _unfinished(self) -> list[Incoming]:
         """Return the commands that the upstream has not had, or not whole."""
         return [self._incoming] if self._incoming is not None else []
+
+    def _uses_of(self, mailbox: str) -> frozenset[str]:
+        """Return what a mailbox is for."""
+        raise NotImplementedError
+
+    def _unviewed(self) -> list[CommandSeen]:
+        """Return the FETCH that is being worked off, if it was not answered."""
+        raise NotImplementedError
 
     def _forget_login(self, outcome: str) -> None:
         raise NotImplementedError

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ...core.engine import Route
+from ...core.outcome import Outcome
 from ...core.steps import CLIENT, UPSTREAM, Connect, Side
 from ...core.trouble import CloseReason, FaultKind, Trouble
 from .commands import Commands
@@ -51,12 +52,14 @@ class ImapEngine(Commands, Responses):
         idling = bool(self._idle_tag) and self._plus is None
         waiting = bool(self._waits_for) and not self._login_turn and self._incoming is None
         shut = self._deciding or self._sending or waiting or len(self._flight) >= MAX_IN_FLIGHT
+        shut = shut or self._viewing is not None or self._learning
         if self._plus is not None:  # a literal, a challenge, IDLE: the upstream is to speak
             shut = True
         self.reading[CLIENT] = not shut
+        self._gate_upstream()
         if idling:
             self.phase = "idle"
-        elif self._deciding:
+        elif self._deciding or self._response is not None:
             self.phase = "verdict"
         elif self.in_body[CLIENT] or self._sending or self._response_left:
             self.phase = "body"
@@ -64,6 +67,18 @@ class ImapEngine(Commands, Responses):
             self.phase = "reply"
         else:
             self.phase = "command" if self._logged_in else "login"
+
+    def _decided(self, source: Side, outcome: Outcome) -> None:
+        if source is CLIENT:
+            self._append_decided(outcome)
+        else:
+            self._fetch_decided(outcome)
+
+    def _body_sent(self, side: Side) -> None:
+        if side is UPSTREAM:
+            self._append_sent()
+        else:
+            self._view_sent()
 
     def _secured(self, side: Side) -> None:
         if side is UPSTREAM:
@@ -93,7 +108,7 @@ class ImapEngine(Commands, Responses):
         busy = (
             (self._flight and not self._idle_tag) or self.in_body[CLIENT] or self._deciding or self._sending
         )
-        if busy or self._mid_response or self._incoming is not None:
+        if busy or self._viewing is not None or self._mid_response or self._incoming is not None:
             self._stopping = True
         else:
             self._fail(Trouble.SHUTDOWN)

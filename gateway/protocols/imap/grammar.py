@@ -33,6 +33,7 @@ BODY_ITEM = re.compile(
 FETCH = re.compile(rb"\* (\d+) (?:UID)?FETCH ", re.IGNORECASE)
 UID_ITEM = re.compile(rb"[( ]UID (\d+)", re.IGNORECASE)
 CAPABILITY_CODE = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.IGNORECASE)
+UIDVALIDITY_CODE = re.compile(rb"\[UIDVALIDITY (\d{1,18})\]", re.IGNORECASE)
 REFERRAL_CODE = re.compile(rb"\[REFERRAL [^\]]*\] ?", re.IGNORECASE)
 #: Pairs of an ID command (RFC 2971 3.1).
 ID_PAIR = re.compile(rb'"((?:[^"\\]|\\.){0,60})"\s+("(?:[^"\\]|\\.){0,1100}"|NIL)', re.IGNORECASE)

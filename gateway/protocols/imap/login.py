@@ -125,8 +125,9 @@ class Logins(Conversation):
         login, self._login = self._login, None
         cancelled, self._cancelled = self._cancelled, False
         if status == b"OK":
-            self._logged_in = True
-            outcome = "ok"
+            self._forbidden = self._forbids_login(login.user, login.mechanism) if login is not None else ""
+            self._logged_in = not self._forbidden
+            outcome = "policy" if self._forbidden else "ok"
         elif cancelled:
             outcome = "aborted"
         elif b"[UNAVAILABLE]" in rest.upper() or b"[INUSE]" in rest.upper():

@@ -11,13 +11,22 @@ from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind, Trouble
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.literals import Literal, literal_at_end
-from .conversation import Conversation, Flight
-from .grammar import BODY_ITEM, CAPABILITY_CODE, FETCH, REFERRAL_CODE, RESPONSE_LIMIT, UID_ITEM
+from .conversation import Flight
+from .fetching import Fetching
+from .grammar import (
+    BODY_ITEM,
+    CAPABILITY_CODE,
+    FETCH,
+    REFERRAL_CODE,
+    RESPONSE_LIMIT,
+    UID_ITEM,
+    UIDVALIDITY_CODE,
+)
 
 _STATUS = frozenset({b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"})
 
 
-class Responses(Conversation):
+class Responses(Fetching):
     """The part of the engine that hears the upstream."""
 
     _response_head = b""  # the first line of the response that is under way
@@ -28,6 +37,9 @@ class Responses(Conversation):
         if self._response_left:
             data = heard.take(self._response_left)
             self._response_left -= len(data)
+            if self._collected is not None:
+                self._view_literal(data)
+                return
             if self._in_message:
                 self._body_data(UPSTREAM, data)
             self._send(CLIENT, data)
@@ -45,6 +57,8 @@ class Responses(Conversation):
             line = line[:-1] + b"\r\n"
         if not self._greeted:
             self._prologue_line(line)
+        elif self._collected is not None:
+            self._view_line(line, literal_at_end(line[:-2]))
         elif self._mid_response:
             self._continue_response(line)
         elif line[:2] == b"* ":
@@ -57,13 +71,20 @@ class Responses(Conversation):
     # -- untagged ----------------------------------------------------------
 
     def _untagged(self, line: bytes) -> None:
-        if line[-3:-2] == b"}" and (literal := literal_at_end(line[:-2])) is not None:
+        literal = literal_at_end(line[:-2]) if line[-3:-2] == b"}" else None
+        if self._is_viewing and line[2:3].isdigit():
+            if self._view_line(line, literal):
+                return
+            line = self._without_uid(line)
+        if literal is not None:
             word = line[2:12].split(b" ", 1)[0].upper()
             if word not in _STATUS:
                 self._response_head = line
                 self._begin_literal(line, literal)
                 return
         initial = line[2:3]
+        if initial in b"LlXx" and self._hear_list(line):
+            return
         if initial in b"CcOoNnBbPp":  # only these can be CAPABILITY, OK, NO, BAD, BYE, PREAUTH
             word = line[2:].split(b" ", 1)[0].strip().upper()
             if word == b"CAPABILITY":
@@ -76,6 +97,8 @@ class Responses(Conversation):
         if b"[" in line:
             line = self._filter_code(line)
             line = self._strip_referral(line)
+            if (found := UIDVALIDITY_CODE.search(line)) is not None:
+                self._validity = int(found.group(1))
         if word == b"BYE":
             self._said_goodbye = True
         return line
@@ -155,6 +178,7 @@ class Responses(Conversation):
             return
         if flight.done is not None:
             flight.done(rest)
+            self._view_when_alone()
             return
         status = rest[:4].split(b" ", 1)[0].strip().upper()
         if status not in (b"OK", b"NO", b"BAD"):
@@ -163,17 +187,32 @@ class Responses(Conversation):
             return
         self._command_over(tag, flight, status)
         self._tell_verb(flight, status, rest)
+        if self._forbidden:
+            text = f"NO [AUTHORIZATIONFAILED] {self._forbidden}"
+            if flight.command is not None:
+                self._tell_tagged(tag, flight.command, text, "plugin")
+            self._finish(CloseReason.POLICY, self._forbidden)
+            return
+        viewed = self._viewing if flight.argument == "view" else None
+        if viewed is not None:
+            self._viewing = None
+            rest = self._ended_with(viewed, rest)
+            status = rest[:3].strip().upper()
         if b"[" in rest:
             rest = self._strip_referral(self._filter_code(rest))
         line = tag + b" " + rest
         self._send(CLIENT, line)
         if flight.command is not None:
             self._reply(flight.command, status.decode().lower(), rest)
+        if flight.verb in ("LOGIN", "AUTHENTICATE") and status == b"OK":
+            self._learn_uses()
         if flight.verb == "LOGOUT" and status == b"OK":
             self._said_goodbye = True
             self._finish(CloseReason.QUIT)
         elif self._stopping:
             self._stop_when_quiet()
+        else:
+            self._view_when_alone()
 
     def _command_over(self, tag: bytes, flight: Flight, status: bytes) -> None:
         """Undo what waited for this command."""
@@ -204,6 +243,7 @@ class Responses(Conversation):
             self._login_over(status, rest)
         elif verb in ("SELECT", "EXAMINE"):
             self._mailbox = flight.argument if status == b"OK" else ""
+            self._selections += 1
         elif verb in ("CLOSE", "UNSELECT") and status == b"OK":
             self._mailbox = ""
 

@@ -60,6 +60,7 @@ WORDS: dict[Trouble, str] = {
     Trouble.TLS_REQUIRED: "[SYS/PERM] Must issue STLS first",
     Trouble.TOO_MANY: "[SYS/TEMP] Too many connections, try again later",
     Trouble.TOO_MANY_ERRORS: "[SYS/PERM] Too many errors",
+    Trouble.REFUSED: "[SYS/PERM] Access denied",
     Trouble.IDLE: "[SYS/TEMP] Disconnected for inactivity",
     Trouble.SHUTDOWN: "[SYS/TEMP] Service shutting down, try again later",
     Trouble.PROTOCOL: "[SYS/PERM] Protocol error",
@@ -107,6 +108,7 @@ class Pop3Engine(Engine):
         self._body: Entry[Handler] | None = None
         self._body_line = b""
         self._body_number = b""
+        self._body_lines: int | None = None  # of TOP: how many of the body
         self._body_newlines: DotDecoder | None = None  # tells of bare newlines in the held message
         self._undelivered: set[bytes] = set()  # numbers of messages that RETR could not give
         self._stale_user = False  # the upstream holds a USER that was said before TLS
@@ -329,6 +331,8 @@ class Pop3Engine(Engine):
         elif len(rest.translate(None, _CONTROLS)) != len(rest):
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(self._command(verb.decode(), verb.decode()), "Control character in argument")
+        elif why := self._forbids(verb.decode(), rest):
+            self._error(self._command(verb.decode(), verb.decode()), f"[SYS/PERM] {why}", "plugin")
         else:
             handler(self, rest)
 
@@ -337,6 +341,20 @@ class Pop3Engine(Engine):
     def _relay(self, command: CommandSeen | None, line: bytes, handler: Handler) -> None:
         self._send(UPSTREAM, line + b"\r\n")
         self._exchange.expect(Entry(handler, command))
+
+    def _c_top(self, rest: bytes) -> None:
+        """TOP shows a message in part, or with enough lines whole: where RETR is judged, TOP is too."""
+        if Stage.RETR not in self.rules.hold or not self.rules.judge_top:
+            self._plain(rest, "TOP")
+            return
+        command = self._command("TOP", f"TOP {shown(rest)}")
+        words = rest.split()
+        if len(words) != 2 or not all(word.isdigit() and len(word) < 10 for word in words):
+            self._error(command, "TOP takes a message and a number of lines")
+            return
+        self._sync = True
+        handler: Handler = partial(self._r_message, "RETR", words[0], lines=int(words[1]))
+        self._relay(command, b"RETR " + words[0], handler)
 
     def _plain(self, rest: bytes, verb: str) -> None:
         """A command that is relayed as it is."""
@@ -599,9 +617,11 @@ class Pop3Engine(Engine):
 
     def _r_login(self, entry: Entry[Handler], line: bytes) -> None:
         login, self._login = self._login, None
+        why = ""
         if line.startswith(b"+OK"):
-            outcome = "ok"
-            self._authenticated = True
+            why = self._forbids_login(login.user, login.mechanism) if login is not None else ""
+            outcome = "policy" if why else "ok"
+            self._authenticated = not why
         elif b"[SYS/TEMP]" in line or b"[IN-USE]" in line or b"[LOGIN-DELAY]" in line:
             outcome = "error"
         else:
@@ -609,7 +629,15 @@ class Pop3Engine(Engine):
         if login is not None:
             reveals = login.reveals or login.mechanism == "USER"
             self._emit(LoginSeen(login.mechanism, login.user, outcome, reveals, login.sent, shown(line, 100)))
-        self._pass(entry, line)
+        if not why:
+            self._pass(entry, line)
+            return
+        reply = f"-ERR [AUTH] {why}"
+        self._send(CLIENT, reply.encode() + b"\r\n")
+        if entry.command is not None:
+            self._emit(Refused(entry.command.verb, "plugin"))
+            self._reply(entry.command, "refused", reply)
+        self._finish(CloseReason.POLICY, why)
 
     def _forget_login(self, outcome: str) -> None:
         login, command = self._login, self._login_command
@@ -691,7 +719,9 @@ class Pop3Engine(Engine):
 
     # -- messages ----------------------------------------------------------
 
-    def _r_message(self, verb: str, rest: bytes, entry: Entry[Handler], line: bytes) -> None:
+    def _r_message(
+        self, verb: str, rest: bytes, entry: Entry[Handler], line: bytes, lines: int | None = None
+    ) -> None:
         if not line.startswith(b"+OK"):
             self._pass(entry, line)
             return
@@ -708,7 +738,8 @@ class Pop3Engine(Engine):
             ident=f"message {number}",
         )
         if held:
-            self._body, self._body_line = entry, line
+            self._body, self._body_line = entry, line if lines is None else b"+OK top of message follows\r\n"
+            self._body_lines = lines
             self._body_number = _number(rest)
             self._begin_body(start)
             self._begin_lines(self._take_held, watch_newlines=True)
@@ -737,8 +768,10 @@ class Pop3Engine(Engine):
         self._deciding = False
         self._body = None
         passed = outcome.action in (Action.PASS, Action.MODIFY)
+        lines = self._body_lines
         if outcome.action is Action.DEFER or not (passed or outcome.notice):
-            self._undelivered.add(self._body_number)
+            if lines is None:
+                self._undelivered.add(self._body_number)
             code = "[SYS/TEMP]" if outcome.action is Action.DEFER else "[SYS/PERM]"
             reason = shown(outcome.reason, 200) or "The message can't be delivered"
             reply = f"-ERR {code} {reason}\r\n".encode()
@@ -746,7 +779,8 @@ class Pop3Engine(Engine):
             self._reply(entry.command, "refused", reply)
             self._turn()
             return
-        self._undelivered.discard(self._body_number)
+        if lines is None:
+            self._undelivered.discard(self._body_number)
         if outcome.action is Action.MODIFY and (watched.bare_cr or watched.bare_lf or watched.nul):
             # Mending the newlines will change the size: better no count than a wrong one.
             line = _OCTETS.sub(b"+OK message follows", line, count=1)
@@ -756,7 +790,8 @@ class Pop3Engine(Engine):
         self._send(CLIENT, line)
         self._reply(entry.command, "ok", line)
         self._sending = True
-        self._emit(SendBody(CLIENT, Framing.DOTS, normalise=outcome.action is not Action.PASS))
+        normalise = outcome.action is not Action.PASS
+        self._emit(SendBody(CLIENT, Framing.DOTS, normalise=normalise, lines=lines))
 
     def _body_sent(self, side: Side) -> None:
         self._sending = False
@@ -821,7 +856,7 @@ class Pop3Engine(Engine):
         b"LIST": partial(_plain, verb="LIST"),
         b"UIDL": partial(_plain, verb="UIDL"),
         b"RETR": partial(_plain, verb="RETR"),
-        b"TOP": partial(_plain, verb="TOP"),
+        b"TOP": _c_top,
         b"DELE": _c_dele,
         b"NOOP": partial(_plain, verb="NOOP"),
         b"RSET": partial(_plain, verb="RSET"),

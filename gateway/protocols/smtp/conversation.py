@@ -46,6 +46,7 @@ WORDS: dict[Trouble, tuple[int, str, str]] = {
     Trouble.TLS_REQUIRED: (530, "5.7.0", "Must issue a STARTTLS command first"),
     Trouble.TOO_MANY: (421, "4.7.0", "Too many connections, try again later"),
     Trouble.TOO_MANY_ERRORS: (421, "4.7.0", "Too many errors"),
+    Trouble.REFUSED: (554, "5.7.1", "Access denied"),
     Trouble.IDLE: (421, "4.4.2", "Timeout exceeded"),
     Trouble.SHUTDOWN: (421, "4.3.2", "Service shutting down, try again later"),
     Trouble.NO_SPACE: (421, "4.3.1", "Insufficient system storage"),

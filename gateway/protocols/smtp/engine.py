@@ -269,6 +269,9 @@ class SmtpEngine(Logins, Bodies):
             command = self._command(verb, verb if verb == "AUTH" else shown(text))
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(command, 501, "5.5.2", "Control character in argument")
+        elif why := self._forbids(word.upper().decode(), rest):
+            command = self._command(word.upper().decode(), word.upper().decode())
+            self._error(command, 550, "5.7.1", why, "plugin")
         else:
             handler(self, rest)
 
@@ -524,8 +527,10 @@ class SmtpEngine(Logins, Bodies):
     def _keeps(self, word: bytes) -> bool:
         """Tell whether a parameter of MAIL goes upstream."""
         name = word.partition(b"=")[0].upper()
-        if name == b"SIZE":  # what is held may be rewritten, and then has another size
-            return self._streaming
+        if name == b"SIZE":
+            # What is held may be rewritten, and then has another size; SIZE is the gateway's own
+            # offer, so that the upstream need not know it.
+            return self._streaming and self._offer is not None and "SIZE" in self._offer.keywords
         if name == b"AUTH":  # RFC 4954 5: to be believed only of a trusted client
             return self.record.trusted_network
         return True

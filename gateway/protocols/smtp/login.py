@@ -119,10 +119,23 @@ class Logins(Conversation):
         login = self._login
         self._login = self._login_command = None
         self._login_turn = False
+        why = (
+            self._forbids_login(login.user, login.mechanism) if login is not None and outcome == "ok" else ""
+        )
+        if why:
+            outcome, self._authenticated = "policy", False
         if login is not None:
             text = shown(reply.lines[0], 100)
             self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent, text))
-        self._pass(entry, reply)
+        if not why:
+            self._pass(entry, reply)
+            return
+        refusal = f"535 5.7.8 {why}"
+        self._send(CLIENT, refusal.encode() + b"\r\n")
+        if entry.command is not None:
+            self._emit(Refused(entry.command.verb, "plugin"))
+            self._reply(entry.command, "refused", refusal)
+        self._finish(CloseReason.POLICY, why)
 
     def _forget_login(self, outcome: str) -> None:
         """A login that will not come to its end."""
