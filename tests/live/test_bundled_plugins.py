@@ -55,7 +55,7 @@ dkim = "modify"
 name = "disclaimer"
 use = "footer"
 stages = ["append"]
-options = {{ text = "-- \\nRig Ltd" }}
+options = {{ text = "-- \\nRig Ltd", skip_special_use = ["\\\\Sent"] }}
 
 [[plugins]]
 name = "after"
