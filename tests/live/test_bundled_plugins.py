@@ -55,7 +55,7 @@ dkim = "modify"
 name = "disclaimer"
 use = "footer"
 stages = ["append"]
-options = {{ text = "-- \\nRig Ltd", skip_special_use = ["\\\\Sent"] }}
+options = {{ text = "-- \\nRig Ltd", skip_special_use = ["\\\\Drafts"] }}
 
 [[plugins]]
 name = "after"
@@ -151,17 +151,21 @@ def test_mail_from_inside_has_no_banner(site: Site):
     assert root.get_all("subject")[0].value == "hello" and root.text() == "Hello.\r\n"
 
 
-def test_a_draft_that_is_saved_again_has_one_footer(site: Site):
+def test_a_text_that_is_edited_and_saved_again_has_one_footer(site: Site):
     client = imaplib.IMAP4("127.0.0.1", site.imap)
     client.login("bob", site.dovecot.users["bob"])
-    text = b"From: bob@rig.test\r\nSubject: draft\r\n\r\nHello.\r\n"
-    assert client.append("Drafts", None, None, text)[0] == "OK"  # type: ignore[arg-type]
-    first = site.last("Drafts")
+    client.create("Notes")
+    text = b"From: bob@rig.test\r\nSubject: note\r\n\r\nHello.\r\n"
+    assert client.append("Notes", None, None, text)[0] == "OK"  # type: ignore[arg-type]
+    first = site.last("Notes")
     assert first.endswith(b"Hello.\r\n-- \r\nRig Ltd\r\n")
     edited = first + b"PS: below it.\r\n"
-    assert client.append("Drafts", None, None, edited)[0] == "OK"  # type: ignore[arg-type]
+    assert client.append("Notes", None, None, edited)[0] == "OK"  # type: ignore[arg-type]
+    assert site.last("Notes") == edited
+    assert client.append("Drafts", None, None, text)[0] == "OK"  # type: ignore[arg-type]
+    assert site.last("Drafts").endswith(b"\r\n\r\nHello.\r\n")
+    client.delete("Notes")
     client.logout()
-    assert site.last("Drafts") == edited
 
 
 def test_an_archive_that_is_gone_defers_the_message(site: Site):
