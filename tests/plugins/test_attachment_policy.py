@@ -8,12 +8,14 @@ import time
 from typing import Any
 
 import pytest
-from gateway.plugins.attachment_policy import AttachmentPolicy
+from gateway.plugins.attachment_policy import AttachmentPolicy, Rule
 from hypothesis import given, settings
 from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
+from gateway.inspection.archives import CONDITIONS
+from gateway.inspection.filetypes import FAMILIES
 from gateway.inspection.loader import PluginSpec, load_plugins
 from gateway.inspection.parts import Part, parse
 from gateway.inspection.pipeline import Judgement, Pipeline
@@ -21,6 +23,7 @@ from tests.inspection.files import OLE, PE, PNG, encrypted_zip, open_xml, tnef, 
 from tests.inspection.samples import DKIM, SIGNED, WELL_FORMED, crlf
 from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
+from tests.plugins.pages import PAGES, check_page
 
 PROGRAMS = {"name": "programs", "types": ["@program"]}
 
@@ -339,3 +342,10 @@ def test_in_a_process_as_it_is_configured():
                 assert "was removed here" in leaves(b"".join(judgement.chunks))[1].text()
     finally:
         pipeline.stop()
+
+
+def test_the_page():
+    check_page("attachment_policy", AttachmentPolicy.Options, Rule)
+    page = (PAGES / "attachment_policy.md").read_text()
+    for word in (*CONDITIONS, *FAMILIES):
+        assert f"`{word}`" in page, word

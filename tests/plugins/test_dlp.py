@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from gateway.plugins.dlp import Dlp
+from gateway.plugins.dlp import Dlp, Rule
 from hypothesis import given, settings
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
 from gateway.inspection.parts import parse
 from gateway.inspection.pipeline import Judgement, Pipeline
+from gateway.inspection.sensitive import DETECTORS
 from gateway.observe.command_log import CommandLog
 from gateway.observe.hub import Hub
 from tests.inspection.files import open_xml, zipped
@@ -24,6 +25,7 @@ from tests.inspection.samples import ALTERNATIVE, WELL_FORMED, crlf
 from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
 from tests.observe.sample import NOW, Kept
+from tests.plugins.pages import PAGES, check_page
 
 CARD = "4111 1111 1111 1111"
 IBAN = "DE89370400440532013000"
@@ -308,3 +310,9 @@ def test_options_that_are_refused(rule: dict[str, Any], error: str):
         dlp(CARDS | {"action": "log"}, header="X Y")
     with pytest.raises(ValidationError, match="a name of its own"):
         dlp(CARDS | {"action": "log"}, CARDS | {"action": "tag"})
+
+
+def test_the_page():
+    check_page("dlp", Dlp.Options, Rule)
+    page = (PAGES / "dlp.md").read_text()
+    assert all(f"`{name}`" in page for name in DETECTORS)
