@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -109,7 +109,9 @@ class CouldNotInspect(ValueError):
 
 
 class Dlp(api.Plugin):
-    """Looks for what should not leave the house."""
+    """Looks for what should not leave.  A search can't be interrupted, but its process can."""
+
+    isolation: ClassVar = "process"
 
     class Options(api.PluginOptions):
         """rules: all of them are tried.  otherwise: for what can't be masked.  header: of "tag".
@@ -144,9 +146,9 @@ class Dlp(api.Plugin):
         raise CouldNotInspect(f"could not inspect: {failure}")
 
     def _inspect(self, message: Message) -> Verdict:
-        for part, defect in message.defects:
+        for _, defect in message.defects:
             if defect in api.LIMIT_DEFECTS:
-                raise CouldNotInspect(f"the structure is beyond a limit: {defect} in {part.content_type}")
+                raise CouldNotInspect(f"the structure is beyond a limit: {defect}")
         counts: dict[str, int] = {}
         touched: list[_Piece] = []
         for piece in self._pieces(message):
@@ -187,8 +189,7 @@ class Dlp(api.Plugin):
                 raise CouldNotInspect(f"an attachment can't be looked into: {min(file.troubles)}")
             if file.depth and api.FAMILY_OF[file.types[0]] in _TEXT_FAMILIES:
                 self._check_size(len(file.content))
-                text = api.decode_text(file.content, "utf-8")
-                yield _piece("attachments", text, None, file.types[0] in _MARKUP)
+                yield _piece("attachments", api.decode_text(file.content, ""), None, file.types[0] in _MARKUP)
 
     def _check_size(self, size: int) -> None:
         if size > self.options.largest:

@@ -6,6 +6,7 @@ import base64
 import logging
 import sys
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
+from gateway.inspection import sensitive
+from gateway.inspection.loader import PluginSpec, load_plugins
 from gateway.inspection.parts import parse
 from gateway.inspection.pipeline import Judgement, Pipeline
 from gateway.inspection.sensitive import DETECTORS
@@ -38,7 +41,7 @@ def dlp(*rules: dict[str, Any], **options: Any) -> Dlp:
 
 
 def judged(message: bytes, *rules: dict[str, Any], **options: Any) -> Judgement:
-    return judge(message, loaded(dlp(*rules, **options)))
+    return judge(message, loaded(dlp(*rules, **options), isolation="thread"))
 
 
 def masked(message: bytes, *rules: dict[str, Any], **options: Any) -> tuple[bytes, PluginRan]:
@@ -222,9 +225,6 @@ def test_nothing_that_was_found_is_told(
     action: str, failing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """Grep everything that leaves the plugin: facts, reasons, details, exceptions, log lines."""
-    import traceback
-
-    from gateway.inspection import sensitive
 
     caplog.set_level(logging.DEBUG)
     message, options = EVERYTHING, {}
@@ -240,7 +240,7 @@ def test_nothing_that_was_found_is_told(
     told: list[str] = []
     plugin = dlp({"name": "all", "find": ["card", "iban", "secret"], "action": action}, **options)
     pipeline = Pipeline(
-        [loaded(plugin)],
+        [loaded(plugin, isolation="thread")],
         AsyncioRunner(),
         on_exception=lambda name, error: told.extend([name, *traceback.format_exception(error)]),
     )
@@ -257,6 +257,30 @@ def test_nothing_that_was_found_is_told(
     for text in told:
         for secret in FOUND:
             assert secret not in text, text
+
+
+@pytest.mark.parametrize("action", ["tag", "mask", "reject"])
+@pytest.mark.parametrize("largest", [1024, 1 << 20])
+def test_nor_by_a_process_as_it_is_configured(action: str, largest: int):
+    rules = [{"name": "all", "find": ["card", "iban", "secret"], "action": action}]
+    spec = PluginSpec("dlp", "dlp", time_limit=20.0, options={"rules": rules, "largest": largest})
+    told: list[str] = []
+    pipeline = Pipeline(
+        load_plugins([spec]),
+        AsyncioRunner(),
+        on_exception=lambda name, error: told.extend([name, *traceback.format_exception(error)]),
+    )
+    pipeline.start()
+    try:
+        judgement = run(pipeline.judge(EVERYTHING, start(), RECORD))
+    finally:
+        pipeline.stop()
+    expected = "error" if largest == 1024 else "reject" if action == "reject" else "modify"
+    assert judgement.runs[0].result == expected, judgement.runs
+    told += [repr(judgement.runs), repr(judgement.outcome)]
+    assert not any(secret in text for text in told for secret in FOUND)
+    if action == "mask" and judgement.chunks is not None:
+        assert all(secret.encode() not in b"".join(judgement.chunks) for secret in FOUND[:2])
 
 
 # -- any message ---------------------------------------------------------------------
