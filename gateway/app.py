@@ -150,6 +150,8 @@ class Parts:
                 hostname=configuration.hostname,
                 on_exception=_plugin_failed,
                 threads=runner.plugin_threads,
+                limits=configuration.parse_limits(),
+                defects=configuration.inspection.defects,
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
         except (TlsError, PluginConfigErrors, ValueError, OSError) as error:
@@ -308,6 +310,7 @@ class Gateway:
         self._admin: AdminServer | None = None
         self._lag = LagMeter(reactor, self.metrics.reactor_lag)
         self._stopping = False
+        self._retired: dict[Pipeline, Any] = {}  # to the call that ends its time
 
     @property
     def configuration(self) -> Configuration:
@@ -431,8 +434,15 @@ class Gateway:
             plugins={plugin.name: plugin.stages for plugin in parts.plugins},
             shadows=[plugin.name for plugin in parts.plugins if plugin.may_shadow],
         )
-        old_parts.pipeline.stop()
+        self._retire(old_parts.pipeline, parts.pipeline)
         self._log.info("reloaded", listeners=len(self.listeners))
+
+    def _retire(self, old: Pipeline, new: Pipeline) -> None:
+        """Let old sessions keep their plugins, but not for ever."""
+        old.retire(new)
+        self._retired = {one: bound for one, bound in self._retired.items() if not one.is_stopped}
+        if not old.is_stopped:
+            self._retired[old] = self._reactor.callLater(self.configuration.limits.old_plugins, old.expire)
 
     # -- stop --------------------------------------------------------------
 
@@ -450,6 +460,10 @@ class Gateway:
                 bound.cancel()
             self.sessions.cut()
             self._lag.stop()
+            for old, expiry in self._retired.items():
+                if expiry.active():
+                    expiry.cancel()
+                old.stop()
             self._parts.pipeline.stop()
             waiting = self._admin.stop() if self._admin is not None else defer.succeed(None)
             waiting.addBoth(lambda _: done.callback(None))

@@ -34,12 +34,23 @@ To try it in a test::
         plugin = Tag(Tag.Options())
         message = Message.of(b"Subject: hello\\r\\n\\r\\nHello.\\r\\n")
         session = SessionRecord("id", "smtp", "mx", "192.0.2.1", 1024)
-        assert isinstance(plugin.inspect(message, session), Modify)
+        verdict = plugin.inspect(message, session)
+        assert isinstance(verdict, Modify)
+        assert b"Subject: [external] hello" in verdict.edits.apply()
+
+``mailgate plugin new NAME`` writes both, to begin with; ``mailgate inspect FILE -c FILE`` shows
+what a configuration's plugins make of a message.
 
 Everything about a message (its octets, its header, its parts, its envelope) is in
 :class:`Message`, what is known of the session in :class:`SessionRecord`.  A plugin sees no
 transport and no password.  The verdicts are ``Pass()``, ``Modify(edits)``, ``Reject(reason)``,
 ``Quarantine(reason)`` and ``Discard()``; any other answer counts as a failure of the plugin.
+
+``async def inspect`` runs on the reactor and must not block; a plain ``inspect`` runs in a
+thread, or with ``isolation = "process"`` in a process of its own, with a limit of memory.  A
+plugin that fails, in whatever way, fails one message, and its table's ``on_error`` settles that.
+
+``docs/plugins.md`` tells all of it, ``docs/tutorial.md`` how to begin.
 '''
 
 from __future__ import annotations
@@ -47,11 +58,14 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.addresses import domains_of, plain_domain
 from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
-from .inspection.base import Plugin, PluginOptions, Services
+from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
+from .inspection.bodies import bodies, for_part, squeezed
 from .inspection.charsets import decode as decode_text
-from .inspection.defects import LIMIT_DEFECTS, Defect
+from .inspection.css import EMPTY_URL, plain_css, url_spans
+from .inspection.defects import LIMIT_DEFECTS, Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.expressions import compile_expression
@@ -59,26 +73,56 @@ from .inspection.fields import Field
 from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
 from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
 from .inspection.header_text import FieldName, is_field_name
+from .inspection.html import (
+    Attribute,
+    Kind,
+    Span,
+    Token,
+    decode_references,
+    decode_with_offsets,
+    lay_in,
+    tags,
+    tokens,
+)
+from .inspection.html_body import body_begins
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
 from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
+from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
+from .inspection.urls import (
+    HostList,
+    absolute,
+    clean_url,
+    defanged,
+    domain_name,
+    find_urls,
+    is_web,
+    scheme_of,
+    shown_host,
+    web_host,
+)
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 from .inspection.visible import VisibleText, visible_text
 
 __all__ = [
     "CONDITIONS",
     "DETECTORS",
+    "EMPTY_URL",
     "FAMILIES",
     "FAMILY_OF",
+    "HTML_TYPES",
     "LIMIT_DEFECTS",
+    "PLAIN_TYPES",
     "RISKY_EXTENSIONS",
     "TYPE_NAMES",
     "Allow",
     "Answer",
+    "Attribute",
     "Command",
     "Defect",
+    "DefectKind",
     "Discard",
     "EditError",
     "Edits",
@@ -87,9 +131,12 @@ __all__ = [
     "Envelope",
     "Field",
     "FieldName",
+    "HostList",
+    "Kind",
     "Login",
     "Message",
     "Modify",
+    "OnSigned",
     "Part",
     "Pass",
     "Plugin",
@@ -101,26 +148,52 @@ __all__ = [
     "SessionRecord",
     "Signed",
     "SignedKind",
+    "SignedOptions",
+    "Span",
     "Stage",
     "Tag",
+    "Token",
     "Trouble",
     "UnpackLimits",
     "UnpackedFile",
     "Unpacker",
     "Verdict",
     "VisibleText",
+    "absolute",
     "blotted",
+    "bodies",
+    "body_begins",
+    "clean_url",
     "compile_expression",
+    "decode_references",
     "decode_text",
+    "decode_with_offsets",
+    "defanged",
+    "domain_name",
+    "domains_of",
+    "editable_texts",
     "extension_of",
     "file_names",
     "file_types",
+    "find_urls",
+    "for_part",
     "in_share",
     "is_field_name",
+    "is_web",
     "joined",
+    "lay_in",
     "mask",
     "passes_luhn",
     "passes_mod97",
+    "plain_css",
+    "plain_domain",
+    "scheme_of",
     "shown",
+    "shown_host",
+    "squeezed",
+    "tags",
+    "tokens",
+    "url_spans",
     "visible_text",
+    "web_host",
 ]

@@ -167,7 +167,13 @@ def _ask(found: Inspected, configuration: Configuration, start: BodyStart, recor
         why = why_unasked(loaded, start, record)
         if why:
             found.unasked[loaded.name] = why
-    pipeline = Pipeline(found.plugins, TwistedRunner(reactor), hostname=configuration.hostname)
+    pipeline = Pipeline(
+        found.plugins,
+        TwistedRunner(reactor),
+        hostname=configuration.hostname,
+        limits=configuration.parse_limits(),
+        defects=configuration.inspection.defects,
+    )
     problems: list[Any] = []
 
     async def judge() -> None:

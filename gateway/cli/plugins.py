@@ -68,6 +68,7 @@ def show(name: str, path: Path | None) -> None:
     with -c the name of a table [[plugins]].
     """
     from ..core.text import shown
+    from ..inspection.base import PluginOptions
     from ..inspection.loader import Unusable, find_class
 
     use = next((spec.use for spec in _specs(path) if spec.name == name), name) if path is not None else name
@@ -76,7 +77,7 @@ def show(name: str, path: Path | None) -> None:
     except Unusable as problem:
         _end(str(problem), 1)
     module = sys.modules.get(kind.__module__)
-    text = inspect.getdoc(module) or inspect.getdoc(kind) or "It is not described."
+    text = _description(kind) or "It is not described."
     click.echo(click.style(f"{shown(name)}: {kind.__name__}", bold=True))
     click.echo(shown(getattr(module, "__file__", None) or kind.__module__, 4000))
     click.echo()
@@ -86,8 +87,8 @@ def show(name: str, path: Path | None) -> None:
     click.echo(", ".join(_traits(kind)))
     click.echo()
     _print_table(("option", "type", "default", ""), list(_options(kind)))
-    about = kind.Options.__dict__.get("__doc__")
-    if about:
+    about = kind.Options.__doc__
+    if about and kind.Options is not PluginOptions:
         click.echo()
         for line in inspect.cleandoc(about).splitlines():
             click.echo(f"  {shown(line, 2000)}".rstrip())
@@ -153,8 +154,13 @@ def _summary_of(entry: EntryPoint) -> str:
 def _summary(kind: type[Plugin]) -> str:
     from ..core.text import shown
 
-    text = inspect.getdoc(sys.modules.get(kind.__module__)) or inspect.getdoc(kind) or ""
-    return shown(text.partition("\n")[0])
+    return shown(_description(kind).partition("\n")[0])
+
+
+def _description(kind: type[Plugin]) -> str:
+    """Return what a plugin says of itself: its file's docstring, or its own."""
+    module = sys.modules.get(kind.__module__)
+    return inspect.cleandoc((module and module.__doc__) or kind.__doc__ or "")
 
 
 def _specs(path: Path) -> list[Any]:
@@ -185,8 +191,16 @@ def _configured(path: Path) -> Iterator[Row]:
 
 def _traits(kind: type[Plugin]) -> Iterator[str]:
     """Say how a plugin runs."""
+    from ..inspection.base import Plugin as Base
+    from ..inspection.loader import METHODS
     from ..observe.terminal import octets
 
+    hooks = [name for name in METHODS[1:] if getattr(kind, name) is not getattr(Base, name)]
+    if hooks:
+        yield f"has {', '.join(hooks)}"
+    if kind.inspect is Base.inspect:
+        yield "judges no messages"
+        return
     if inspect.iscoroutinefunction(kind.inspect):
         yield "runs on the reactor"
     elif kind.isolation == "process":

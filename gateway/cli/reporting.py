@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..core.text import shown
+from ..inspection.defects import DefectKind
 from ..inspection.difference import numbered
 from ..inspection.message import Content
 from ..inspection.parts import Part
@@ -33,7 +34,8 @@ def as_object(found: Inspected) -> dict[str, Any]:
         "file": found.name,
         "size": len(found.buffer),
         "was_lf": found.was_lf,
-        "parts": [_part(number, part) for number, part in numbered(content.root)],
+        "parts": [_part(number, part) for number, part in _every(content)],
+        "ambiguity": [str(defect) for defect in content.ambiguity],
         "signatures": [
             {
                 "kind": str(one.kind),
@@ -81,8 +83,17 @@ def _part(number: str, part: Part) -> dict[str, Any]:
         "end": part.end,
         "size": part.end - part.body_start,
         "fields": len(part.fields),
-        "defects": [str(defect) for defect in part.defects],
+        "defects": [str(defect) for defect in (*part.defects, *part.content_defects)],
     }
+
+
+def _every(content: Content) -> Iterator[tuple[str, Part]]:
+    """Give each part with its number, then those of other readings: "2~1" is the first one of part 2."""
+    yield from numbered(content.root)
+    for count, reading in enumerate(content.readings, 1):
+        origin = _number(content.root, reading.origin)
+        for number, part in numbered(reading):
+            yield f"{origin}~{count}" + (f".{number}" if number else ""), part
 
 
 def _number(root: Part, wanted: Part) -> str:
@@ -136,7 +147,7 @@ def _show_parts(console: Console, content: Content) -> None:
     for one in content.signed:
         names = f" and {len(one.names)} fields" if one.names and one.kind == "dkim" else ""
         covers.setdefault(id(one.part), []).append(f"covered by {one.kind}{names}")
-    for number, part in islice(numbered(content.root), _ROWS):
+    for number, part in islice(_every(content), _ROWS):
         more = Text()
         for text, style in _remarks(part, covers.get(id(part), [])):
             more.append(", " if more else "").append(text, style)
@@ -149,9 +160,13 @@ def _show_parts(console: Console, content: Content) -> None:
         )
     console.print()
     console.print(table)
-    count = sum(1 for _ in content.root.walk())
+    count = sum(1 for _ in _every(content))
     if count > _ROWS:
         console.print(Text(f"… {count - _ROWS} more parts", style="dim"))
+    if content.ambiguity:
+        names = ", ".join(str(defect) for defect in content.ambiguity)
+        console.print()
+        console.print(Text(f"ambiguous: programs may read it differently: {names}", style="yellow"))
 
 
 def _remarks(part: Part, covers: list[str]) -> Iterator[tuple[str, str]]:
@@ -166,8 +181,8 @@ def _remarks(part: Part, covers: list[str]) -> Iterator[tuple[str, str]]:
         yield shown(part.transfer_encoding, 40), "dim"
     for cover in covers:
         yield cover, "cyan"
-    for defect in part.defects:
-        yield str(defect), "yellow"
+    for defect in (*part.defects, *part.content_defects):
+        yield str(defect), "dim" if defect.kind is DefectKind.HARMLESS else "yellow"
 
 
 def _show_plugins(console: Console, found: Inspected) -> None:

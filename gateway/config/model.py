@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.rules import DEFAULT_MECHANISMS
 from ..core.steps import Stage
+from ..inspection.defects import Limits
 from ..inspection.loader import PluginSpec
 from .kinds import (
     Address,
@@ -78,6 +79,23 @@ class Views(Table):
     """an SQLite file that remembers verdicts by digest; without one they are forgotten at a restart"""
 
 
+class Inspection(Table):
+    """``[inspection]``: how messages are taken apart for plugins."""
+
+    defects: Literal["pass", "reject", "quarantine"] = "pass"
+    """what becomes of submitted messages that mail programs may read differently, or beyond a limit"""
+    depth: Annotated[Count, Field(ge=1, le=200)] = 50
+    """levels of parts within parts"""
+    parts: Annotated[Count, Field(ge=1, le=100_000)] = 10_000
+    """parts of a message, in all"""
+    header_bytes: Annotated[Size, Field(ge=1024, lt=1 << 30)] = 512 * 1024
+    """octets of one part's header; four times as many in all"""
+    fields: Annotated[Count, Field(ge=1, le=1_000_000)] = 50_000
+    """header fields, in all"""
+    parameters: Annotated[Count, Field(ge=1, le=10_000)] = 200
+    """parameters of one header field"""
+
+
 class GlobalLimits(Table):
     """``[limits]``: bounds of the whole process."""
 
@@ -85,6 +103,8 @@ class GlobalLimits(Table):
     """client connections in all; 0 is no limit"""
     drain: Duration = 30.0
     """seconds that messages in flight may take at a stop"""
+    old_plugins: Duration = 3600.0
+    """seconds after a reload that old sessions keep their plugins; then the new ones judge for them"""
 
 
 class Upstream(Table):
@@ -323,6 +343,8 @@ class Configuration(Table):
     """where held messages lie"""
     views: Views = Views()
     """what clients see of messages that were rewritten on the way to them"""
+    inspection: Inspection = Inspection()
+    """how messages are taken apart for plugins"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)
@@ -333,6 +355,17 @@ class Configuration(Table):
     """what judges messages"""
     transcripts: tuple[TranscriptTable, ...] = ()
     """which sessions are written down"""
+
+    def parse_limits(self) -> Limits:
+        """Return how far messages are taken apart."""
+        table = self.inspection
+        return Limits(
+            depth=table.depth,
+            parts=table.parts,
+            header_bytes=table.header_bytes,
+            fields=table.fields,
+            parameters=table.parameters,
+        )
 
     def plugin_specs(self) -> list[PluginSpec]:
         """Return the plugins' tables as the loader wants them."""

@@ -89,6 +89,15 @@ class PluginRan:
 
 
 @dataclass(slots=True)
+class MessageAmbiguous:
+    """A message was stopped because programs may read it differently, or it is beyond a limit."""
+
+    stage: Stage
+    defects: tuple[str, ...]
+    applied: str  # "reject", "quarantine", "defer"
+
+
+@dataclass(slots=True)
 class PluginAnswered:
     """A plugin answered at a hook, and not simply with Allow."""
 
@@ -136,6 +145,7 @@ Fact = (
     | UpstreamFailed
     | TlsFailed
     | PluginRan
+    | MessageAmbiguous
     | PluginAnswered
     | MessageSeen
 )

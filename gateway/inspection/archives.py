@@ -24,7 +24,8 @@ from . import office
 from .embedded import find_embedded
 from .filenames import NameTrick, extension_of, name_tricks, saved_names
 from .filetypes import contradicts, file_types, zip_directory
-from .parts import MESSAGE_TYPES, parse
+from .part import MESSAGE_TYPES
+from .parts import parse
 from .words import as_text
 
 

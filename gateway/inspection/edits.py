@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from . import structure_edits
-from .field_edits import Splice, begins_line, change_fields, eol_of, replace_field
+from . import enclosing_edits, structure_edits
+from .field_edits import Splice, begins_line, change_fields, closing_line, eol_of, replace_field
 from .header_text import format_field
-from .parts import Part
-from .scan import Buffer
+from .part import Part
+from .rendering import Edit, EditError, render
+from .scan import find
 from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
 
-#: How much one chunk of a rendered message holds at most, in octets.
-CHUNK = 256 * 1024
+__all__ = ["Edit", "EditError", "Edits", "render"]
 
 #: Fields that hosts put on top of what was there; a new field goes behind them (RFC 5322 3.6.7).
 TRACE = frozenset({"received", "return-path", "delivered-to", "x-original-to"})
-
-
-class EditError(ValueError):
-    """Edits that can't be laid in: outside of the message, or over each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Replace ``buffer[start:end]`` with ``data``.
-
-    group: edits of one group make sense together only, and are dropped together.
-    around: it encloses the whole message, and so breaks no signature in it.
-    """
-
-    start: int
-    end: int
-    data: bytes
-    group: int = 0
-    around: bool = False
 
 
 class Edits:
@@ -127,7 +107,12 @@ class Edits:
     def _insert_field(self, place: int, data: bytes) -> None:
         root, eol = self._root, eol_of(self._root)
         if not root.fields and root.header_end == root.body_start:
-            data += eol  # there is no blank line that would end the header
+            # There is no blank line that would end the header: the first field added brings it.
+            first = next((at for at, edit in enumerate(self._edits) if edit.start == edit.end == place), None)
+            if first is not None:
+                self._edits.insert(first, Edit(place, place, data, self._group))
+                return
+            data += eol
         elif not begins_line(root, place):
             data = eol + data[: -len(eol)]  # the header is cut off in mid-line, and stays so
         self._add(place, place, data)
@@ -187,9 +172,12 @@ class Edits:
             splices.append((change.start, change.end, change.data))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
-        body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
+        # The first line of the body may become what looks like a field.
+        newline = find(part.buffer, b"\n", part.body_start, part.end)
+        first = newline if newline >= 0 else part.end
+        body = part.body_start == part.end or any(start <= first for start, _, _ in splices)
         header = change_fields(part, fields, eol_of(self._root), body=body)
-        return self._lay(header + splices)
+        return self._lay(header + splices + closing_line(part, eol_of(self._root)))
 
     # -- parts -------------------------------------------------------------
 
@@ -262,7 +250,7 @@ class Edits:
         the old one, or ``subject`` for the last.  Signatures in the old one stay good, so
         it counts as no edit of them.  Returns True.
         """
-        return self._lay(structure_edits.wrap(self._root, text, subject), around=True)
+        return self._lay(enclosing_edits.wrap(self._root, text, subject), around=True)
 
     def _lay(self, splices: list[Splice] | None, around: bool = False) -> bool:
         if splices is None:
@@ -307,19 +295,3 @@ class Edits:
 
 def _place_of(part: Part) -> tuple[int, int, int]:
     return part.start, part.end, part.depth
-
-
-def render(buffer: Buffer, edits: Iterable[Edit]) -> Iterator[bytes]:
-    """Give the message with the edits laid in, in chunks; the edits are in order."""
-    position = 0
-    for edit in edits:
-        yield from _slices(buffer, position, edit.start)
-        if edit.data:
-            yield edit.data
-        position = edit.end
-    yield from _slices(buffer, position, len(buffer))
-
-
-def _slices(buffer: Buffer, start: int, end: int) -> Iterator[bytes]:
-    for place in range(start, end, CHUNK):
-        yield buffer[place : min(place + CHUNK, end)]

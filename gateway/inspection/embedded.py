@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import charsets
+from .words import decode_base64
 
 #: No more are looked for in one part.
 MOST_EMBEDDED = 10_000
@@ -43,7 +44,7 @@ class Embedded:
         if self.kind is EmbeddedKind.YENC:
             return _decode_yenc(self.encoded)
         if self.encoded.startswith(b"begin-base64"):
-            return binascii.a2b_base64(self.encoded.partition(b"\n")[2].partition(b"====")[0])
+            return decode_base64(self.encoded.partition(b"\n")[2].partition(b"====")[0])
         return b"".join(_decode_uu_line(line) or b"" for line in self.encoded.split(b"\n")[1:])
 
 

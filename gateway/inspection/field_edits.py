@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import Part
+from .part import Part
 from .scan import find
 
 #: What to replace and with what: start, end, data.
@@ -25,7 +25,7 @@ def root_of(part: Part) -> Part:
 
 def begins_line(part: Part, place: int) -> bool:
     """Tell whether an offset stands at the beginning of a line."""
-    return place <= part.start or part.buffer[place - 1 : place] == b"\n"
+    return place <= 0 or part.buffer[place - 1 : place] == b"\n"
 
 
 def replace_field(part: Part, start: int, end: int, data: bytes, eol: bytes) -> Splice:
@@ -81,3 +81,14 @@ def _end_without(part: Part, splices: list[Splice]) -> int:
             break
         place = start
     return place
+
+
+def closing_line(part: Part, eol: bytes) -> list[Splice]:
+    """Return the line end that a part of no octets lacks before the delimiter behind it."""
+    parent = part.parent
+    if parent is None or not parent.is_multipart or part.start != part.end:
+        return []
+    delimiter = b"--" + parent.boundary
+    if part.buffer[part.end : part.end + len(delimiter)] != delimiter:
+        return []
+    return [(part.end, part.end, eol)]

@@ -117,7 +117,7 @@ class LoadedPlugin:
     def may_shadow(self) -> bool:
         """Whether it runs in shadow, for some messages at least."""
         spec = self.spec
-        return spec.shadow or (spec.share < 1 and spec.outside_share == "shadow")
+        return self.only_observes or (spec.share < 1 and spec.outside_share == "shadow")
 
     @property
     def is_async(self) -> bool:
@@ -179,12 +179,20 @@ def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginC
             errors.append(PluginConfigError((index, "options"), _told(problem)))
         else:
             made = LoadedPlugin(spec, plugin)
-            if made.in_process and made.is_async:
-                message = "its inspect is a coroutine, which runs on the reactor, not in a process of its own"
+            on_reactor = _on_reactor(made) if made.in_process else []
+            if on_reactor:
+                message = f"runs on the reactor, so it can't be in a process of its own: {_list(on_reactor)}"
                 errors.append(PluginConfigError((index, "isolation"), message))
             elif not found:
                 loaded.append(made)
     return loaded, errors
+
+
+def _on_reactor(made: LoadedPlugin) -> list[str]:
+    """Return what of a plugin runs on the reactor."""
+    kind = type(made.plugin)
+    hooks = [name for name in METHODS[1:] if getattr(kind, name) is not getattr(Plugin, name)]
+    return (["async inspect"] if made.is_async else []) + hooks
 
 
 def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:

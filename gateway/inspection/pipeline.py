@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
-from ..core.facts import PluginRan
+from ..core.facts import MessageAmbiguous, PluginRan
 from ..core.outcome import Action, Outcome
 from ..core.record import SessionRecord
 from ..core.steps import BodyStart, Stage
@@ -24,6 +24,7 @@ from .defects import Limits
 from .delta import Delta
 from .difference import difference
 from .edits import Edit, Edits, render
+from .guard import overrides
 from .loader import LoadedPlugin
 from .message import Content, Message
 from .processes import WorkerFailure, Workers
@@ -44,6 +45,11 @@ STAGES: dict[str, frozenset[Stage]] = {
 }
 #: A message above this is worked through in a thread, octets.
 _LARGE = 1024 * 1024
+#: Where ambiguous messages are stopped: those that clients already have in their mailbox are shown.
+_TOWARDS_SERVER = frozenset({Stage.DATA, Stage.APPEND})
+#: Defects that are named.
+_DEFECTS = 8
+_ASKED_BY_SESSIONS = ("on_command", "on_login")
 #: Seconds that a plugin in processes has beyond its time limit, which its workers keep themselves.
 _GRACE = 3.0
 
@@ -69,6 +75,7 @@ class Judgement:
         the buffer is there.
     runs: one fact for each plugin that ran, in order.
     message_id: of the message, as it came; "" if it has none.
+    ambiguous: the fact that it was stopped before any plugin, and why.
     edits: what made the new message of the one that came, where ``chunks`` is given.
     """
 
@@ -77,6 +84,7 @@ class Judgement:
     chunks: Iterable[bytes] | None = None
     runs: list[PluginRan] = field(default_factory=list)
     message_id: str = ""
+    ambiguous: MessageAmbiguous | None = None
 
 
 @dataclass(slots=True)
@@ -102,6 +110,8 @@ class Pipeline:
     runner: how they are run.  hostname: the gateway's own name.
     on_exception: told of each exception of a plugin, with the plugin's name, for the log.
     threads: where plain plugins run; its own ones if absent.
+    defects: what becomes of messages towards the server that are ambiguous: "pass", "reject",
+        "quarantine".
     """
 
     def __init__(
@@ -113,7 +123,9 @@ class Pipeline:
         on_exception: Callable[[str, BaseException], None] | None = None,
         limits: Limits | None = None,
         threads: PluginThreads | None = None,
+        defects: str = "pass",
     ) -> None:
+        self._defects = defects
         self.plugins = list(plugins)
         self._threads = threads or PluginThreads()
         self._workers: dict[str, Workers] = {}
@@ -122,6 +134,11 @@ class Pipeline:
         self._on_exception = on_exception
         self._limits = limits
         self._unstarted: dict[str, str] = {}  # plugins that failed to start, and why
+        self._sessions = 0
+        self._judging = 0
+        self._successor: Pipeline | None = None
+        self._expired = False
+        self.is_stopped = False
 
     def start(self) -> None:
         """Start every plugin.  One that fails is left to its ``on_error`` for every message."""
@@ -143,7 +160,10 @@ class Pipeline:
                 self._unstarted[loaded.name] = f"did not start: {self._told(loaded, error)}"
 
     def stop(self) -> None:
-        """Stop every plugin, the last one first."""
+        """Stop every plugin, the last one first; once."""
+        if self.is_stopped:
+            return
+        self.is_stopped = True
         for loaded in reversed(self.plugins):
             if loaded.in_process:
                 if loaded.name in self._workers:
@@ -154,9 +174,43 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - the others are to be stopped too
                 self._told(loaded, error)
 
+    # -- reloads -----------------------------------------------------------
+
+    def enter(self) -> None:
+        """A session begins that is to be judged by these plugins until it ends."""
+        self._sessions += 1
+
+    def leave(self) -> None:
+        """A session is over."""
+        self._sessions -= 1
+        self._stop_if_unused()
+
+    def retire(self, successor: Pipeline) -> None:
+        """Stop when the last session is over, or at :meth:`expire`: new sessions go to another."""
+        self._successor = successor
+        self._stop_if_unused()
+
+    def expire(self) -> None:
+        """Wait for no more sessions: what they have yet to bring, the successor judges.
+
+        Sessions ask plugins about commands and logins until they end, so that these stay.
+        """
+        if any(overrides(loaded, hook) for loaded in self.plugins for hook in _ASKED_BY_SESSIONS):
+            return
+        self._expired = True
+        self._stop_if_unused()
+
+    def _stop_if_unused(self) -> None:
+        unused = self._expired or not self._sessions
+        if self._successor is not None and unused and not self._judging:
+            self.stop()
+
     def subscribes(self, listener: str, protocol: str) -> frozenset[Stage]:
         """Return the stages whose messages must be held for the plugins of a listener."""
-        return self._wanted(listener, protocol, observers=False)
+        wanted = self._wanted(listener, protocol, observers=False)
+        if self._defects != "pass":
+            wanted |= _TOWARDS_SERVER & STAGES.get(protocol, frozenset())
+        return wanted
 
     def observes(self, listener: str, protocol: str) -> frozenset[Stage]:
         """Return the stages whose messages are only watched: they stream, and a copy is judged."""
@@ -182,7 +236,12 @@ class Pipeline:
     @property
     def version(self) -> str:
         """A digest of the plugins and their options: with another one, cached messages are judged anew."""
-        told = repr([(p.name, p.spec.use, sorted(p.spec.options.items(), key=str)) for p in self.plugins])
+        told = repr(
+            [
+                (s.name, s.use, s.shadow, s.share, s.share_by, sorted(s.options.items(), key=str))
+                for s in (loaded.spec for loaded in self.plugins)
+            ]
+        )
         return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
 
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -194,10 +253,24 @@ class Pipeline:
 
         buffer: the whole of it; it must stay as it is until the chunks are taken.
         """
+        if self._successor is not None and (self._expired or self.is_stopped):
+            return await self._successor.judge(buffer, start, record)
+        self._judging += 1
+        try:
+            return await self._judge(buffer, start, record)
+        finally:
+            self._judging -= 1
+            self._stop_if_unused()
+
+    async def _judge(self, buffer: Buffer, start: BodyStart, record: SessionRecord) -> Judgement:
         work = _Work(Content(buffer, self._limits), Delta(len(buffer)))
         first = work.content
         judgement = Judgement(Outcome(Action.PASS))
+        if self._defects != "pass" and start.stage in _TOWARDS_SERVER:
+            await self._stop_ambiguous(first, start, judgement)
         for loaded in self.plugins:
+            if judgement.ambiguous is not None:
+                break
             if why_unasked(loaded, start, record):
                 continue
             shadow = loaded.only_observes or not _is_in_share(loaded, start, record)
@@ -211,6 +284,22 @@ class Pipeline:
                 await self._finish(work, judgement)
         judgement.message_id = shown(Message(first, start).message_id)
         return judgement
+
+    async def _stop_ambiguous(self, content: Content, start: BodyStart, judgement: Judgement) -> None:
+        """Stop a message that other programs may read otherwise than the plugins would."""
+        if len(content.buffer) > _LARGE:
+            found = await self._runner.in_thread(lambda: content.ambiguity)
+        else:
+            found = content.ambiguity
+        if not found:
+            return
+        names = tuple(str(defect) for defect in found[:_DEFECTS])
+        reason = f"Message is ambiguous or beyond a limit: {', '.join(names).replace('_', ' ')}"
+        verdict = Quarantine(reason) if self._defects == "quarantine" else Reject(reason)
+        outcome = _outcome(verdict)
+        assert outcome is not None
+        judgement.outcome = outcome
+        judgement.ambiguous = MessageAmbiguous(start.stage, names, str(outcome.action))
 
     async def _finish(self, work: _Work, judgement: Judgement) -> None:
         if work.new_size > _LARGE:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 
 from . import charsets
-from .parts import Part
+from .part import Part
 from .text_edits import TextChange, encode_text, known_encoding, whole_body, with_charset
 from .transfer import (
     BASE64_LINE,
@@ -18,7 +17,7 @@ from .transfer import (
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64
+from .words import decode_base64, decode_quoted_printable
 
 Span = tuple[int, int, str]
 #: A piece of the decoded content, in octets, and what stands there instead.
@@ -42,6 +41,7 @@ def replace_spans(part: Part, spans: Sequence[Span], eol: bytes) -> list[TextCha
     offsets = charsets.octet_offsets(content, text, reading, [at for one in ordered for at in one[:2]])
     if offsets is None:
         return None
+    known = content.isascii() or charsets.codec_of(part.charset or "us-ascii") == reading
     line_end = b"\n" if b"\n" in content and b"\r\n" not in content else b"\r\n"
     if part.transfer_encoding != "base64":
         line_end = eol
@@ -59,6 +59,8 @@ def replace_spans(part: Part, spans: Sequence[Span], eol: bytes) -> list[TextCha
         (offsets[2 * index], offsets[2 * index + 1], with_line_ends(new or b"", line_end))
         for index, new in enumerate(octets)
     ]
+    if ("\ufffd" in text or not known) and not _reads_back(part, content, text, ordered, pieces):
+        return None
     changes = _into_body(part, content, pieces, eol)
     if changes and fields:
         changes[0].fields.update(fields)
@@ -95,6 +97,13 @@ def _octets_laid_in(content: bytes, pieces: list[Piece]) -> bytes:
         place = end
     joined.append(content[place:])
     return b"".join(joined)
+
+
+def _reads_back(part: Part, content: bytes, text: str, spans: list[Span], pieces: list[Piece]) -> bool:
+    """Tell whether broken octets beside the pieces read as before."""
+    written = [charsets.decode(new, part.charset) for _, _, new in pieces]
+    wanted = [(start, end, new) for (start, end, _), new in zip(spans, written, strict=True)]
+    return charsets.decode(_octets_laid_in(content, pieces), part.charset) == _laid_in(text, wanted)
 
 
 # -- charsets --------------------------------------------------------------------
@@ -234,7 +243,7 @@ def _into_quoted_printable(
     while waiting or begun is not None:
         newline = raw.find(b"\n", place)
         behind = newline + 1 if newline >= 0 else len(raw)
-        size = len(binascii.a2b_qp(raw[place:behind]))
+        size = len(decode_quoted_printable(raw[place:behind]))
         last = behind >= len(raw)
         while waiting and (waiting[-1][0] < decoded + size or last):
             if begun is None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass, field
 
 from . import charsets
 from .parameters import format_structured
-from .parts import IDENTITY_ENCODINGS, Part
+from .part import IDENTITY_ENCODINGS, Part
 from .transfer import (
     BASE64_LINE,
     MOST_ENCODED,
+    boundaries_around,
     encode_base64,
     encode_quoted_printable,
+    holds_delimiter,
+    makes_delimiter,
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64
+from .words import decode_base64, decode_quoted_printable
 
 _QUOTED_LINE = 75  # and the "=" of a soft line break
 
@@ -129,7 +131,8 @@ def with_charset(part: Part, charset: str, eol: bytes) -> bytes:
 
 def _into_identity(part: Part, content: bytes, place: int, octets: bytes, eol: bytes) -> TextChange | None:
     fits = octets.isascii() or part.transfer_encoding != "7bit" or not content.isascii()
-    if fits and short_lines(octets):
+    meets = makes_delimiter(octets, content[:place], content[place:], boundaries_around(part))
+    if fits and short_lines(octets) and not meets:
         return TextChange(part.body_start + place, part.body_start + place, octets)
     return whole_body(part, content[:place] + octets + content[place:], eol)
 
@@ -145,7 +148,8 @@ def _into_quoted_printable(
         # Nearly always the marker stands in the encoded text as it does in the decoded one.
         at = raw.lower().rfind(content[place : place + 6].lower())
         data = _softened(raw, at, data, eol)
-    if at >= 0 and binascii.a2b_qp(raw[:at] + data + raw[at:]) == wanted:
+    meets = at >= 0 and makes_delimiter(data, raw[:at], raw[at:], boundaries_around(part))
+    if at >= 0 and not meets and decode_quoted_printable(raw[:at] + data + raw[at:]) == wanted:
         return TextChange(part.body_start + at, part.body_start + at, data)
     return whole_body(part, wanted, eol)
 
@@ -217,6 +221,7 @@ def whole_body(part: Part, content: bytes, eol: bytes, keep_identity: bool = Fal
         change.data = data if ends else data.removesuffix(eol)
         return change
     identity = keep_identity and part.transfer_encoding in IDENTITY_ENCODINGS and short_lines(content)
+    identity = identity and not holds_delimiter(content, boundaries_around(part))
     if identity and (content.isascii() or part.transfer_encoding != "7bit"):
         change.data = content
         return change

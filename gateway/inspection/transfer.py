@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Iterable
 
-from .parts import Part
+from .part import Part
 
 #: No body longer than this is encoded anew as a whole: octets.
 MOST_ENCODED = 8 * 1024 * 1024
@@ -24,9 +24,13 @@ def encode_quoted_printable(content: bytes, eol: bytes) -> bytes:
 
 
 def _quoted_line(line: bytes) -> bytes:
-    if line.startswith(b"--"):
-        return b"=2D" + _quoted_line(line[1:]) if len(line) < 70 else b"=2D=\n" + _quoted_line(line[1:])
-    return binascii.b2a_qp(line, istext=False)
+    encoded = binascii.b2a_qp(line, istext=False)
+    if encoded.startswith(b"--") and len(encoded) < 70:
+        encoded = b"=2D" + encoded[1:]
+    elif encoded.startswith(b"--") or b"\n--" in encoded:
+        octets = b"".join(b"=%02X" % octet for octet in line)
+        encoded = b"=\n".join(octets[at : at + 75] for at in range(0, len(octets), 75))
+    return encoded
 
 
 def encode_base64(content: bytes, eol: bytes, line: int = BASE64_LINE) -> bytes:
@@ -63,6 +67,14 @@ def boundaries_around(part: Part) -> list[bytes]:
             found.append(outer.boundary)
         outer = outer.parent
     return found
+
+
+def makes_delimiter(octets: bytes, before: bytes, behind: bytes, boundaries: Iterable[bytes]) -> bool:
+    """Tell whether octets put between others make a line that begins like a delimiter."""
+    begun = before[before.rfind(b"\n") + 1 :]
+    newline = behind.find(b"\n")
+    rest = behind[: newline if newline >= 0 else len(behind)]
+    return holds_delimiter(begun + octets + rest, boundaries)
 
 
 def with_line_ends(octets: bytes, eol: bytes) -> bytes:

@@ -135,6 +135,11 @@ class Catalogue:
         self.sizes = Spread(
             "message_size_bytes", "Size of messages as they came.", ("protocol", "stage"), MESSAGE_BYTES
         )
+        self.ambiguous = Counts(
+            "ambiguous_messages",
+            "Messages stopped because programs may read them differently, or they are beyond a limit.",
+            ("protocol", "stage", "policy_applied"),
+        )
         self.plugin_runs = Counts(
             "plugin_runs",
             "Messages judged by a plugin; policy_applied is what came of it.",
@@ -210,6 +215,8 @@ class Catalogue:
         self.logins.start([protocol], mechanisms, OUTCOMES)
         self.exposed.start([protocol], [m for m in mechanisms if m in REVEALING], ("accepted", "refused"))
         self.messages.start([protocol], STAGES.get(protocol, ()), ACTIONS)
+        towards_server = [stage for stage in STAGES.get(protocol, ()) if stage in (Stage.DATA, Stage.APPEND)]
+        self.ambiguous.start([protocol], towards_server, ("reject", "quarantine", "defer"))
         self.sizes.start([protocol], STAGES.get(protocol, ()))
         self.capability_label.setdefault(protocol, Bounded(64))
         verbs = self.commands.setdefault(protocol, {})

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginAnswered,
     PluginRan,
@@ -105,6 +106,7 @@ class CommandLog(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
@@ -299,6 +301,10 @@ class CommandLog(Sink):
         if fact.diff:
             fields["diff"] = fact.diff
         self._line(record, now, loudness(record, fact), "plugin", fields)
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        fields: dict[str, object] = {"stage": fact.stage, "applied": fact.applied, "defects": fact.defects}
+        self._line(record, now, WARNING, "message_ambiguous", fields)
 
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         fields: dict[str, object] = {

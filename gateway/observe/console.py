@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginAnswered,
     PluginRan,
@@ -90,6 +91,7 @@ class Console(Sink):
             Refused: self._refused,
             ExtensionStruck: self._extension,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
@@ -257,6 +259,10 @@ class Console(Sink):
             self._say(record, now, "step", {"-": "red", "+": "green"}.get(line[:1], "dim"), f"  {line}", "")
         if len(fact.diff) > _DIFF_LINES:
             self._say(record, now, "step", "dim", f"  {len(fact.diff) - _DIFF_LINES} more lines", "")
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        text = f"ambiguous message, so {fact.applied}"
+        self._say(record, now, "warn", "yellow", text, ", ".join(fact.defects).replace("_", " "))
 
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         level = loudness(record, fact)

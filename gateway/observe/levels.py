@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginAnswered,
     PluginRan,
@@ -45,6 +46,7 @@ FLOOR: dict[type, int] = {
     Refused: INFO,
     ExtensionStruck: DEBUG,
     PluginRan: INFO,
+    MessageAmbiguous: WARNING,
     PluginAnswered: INFO,
     MessageSeen: INFO,
 }

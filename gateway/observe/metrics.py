@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from ..core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginAnswered,
     PluginRan,
@@ -121,6 +122,7 @@ class Metrics(Catalogue, Sink, Collector):
             Fault: self._fault,
             ExtensionStruck: self._struck,
             PluginRan: self._plugin,
+            MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
             MessageSeen: self._message,
         }
@@ -200,6 +202,9 @@ class Metrics(Catalogue, Sink, Collector):
     def _plugin(self, record: SessionRecord, fact: PluginRan, now: float) -> None:
         self.plugin_runs.add(fact.plugin, fact.stage, fact.result, fact.applied)
         self.plugin_seconds.observe(fact.seconds, fact.plugin)
+
+    def _ambiguous(self, record: SessionRecord, fact: MessageAmbiguous, now: float) -> None:
+        self.ambiguous.add(record.protocol, fact.stage, fact.applied)
 
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         self.plugin_answers.add(fact.plugin, fact.hook, fact.result)

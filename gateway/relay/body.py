@@ -120,6 +120,8 @@ async def decide(
             outcome = Outcome(known.action, reason=known.reason)
             return await _apply(body, outcome, known.edits, settings, pause)
     judgement = await pipeline.judge(spool.view(), start, record)
+    if judgement.ambiguous is not None:
+        publish(judgement.ambiguous)
     for run in judgement.runs:
         publish(run)
     body.message_id = judgement.message_id

@@ -108,6 +108,7 @@ class Sessions:
         recorder = self.chooser.choose(record) if self.chooser is not None else None
         session = Session(settings, record, self.hub, self, self.reactor, recorder)
         self._sessions.add(session)
+        settings.pipeline.enter()
         # The limit counts whom the kernel names, also behind a PROXY header that names another.
         record.peer_address = record.client_address
         session.begin(SocketLink(CLIENT, session, sock, self.reactor), refusal)
@@ -115,6 +116,7 @@ class Sessions:
     def session_over(self, session: Session) -> None:
         """Forget a session."""
         self._sessions.discard(session)
+        session.settings.pipeline.leave()
         self.limits.remove(session.settings.name, session.record.peer_address)
         if not self._sessions and self._when_empty is not None:
             done, self._when_empty = self._when_empty, None

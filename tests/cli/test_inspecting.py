@@ -109,6 +109,13 @@ def test_signatures_and_defects_are_named(tmp_path):
     assert "covered by dkim" in mailgate("inspect", message(tmp_path, DKIM)).stdout
     broken = b"Content-Type: multipart/mixed; boundary=b\r\n\r\nnothing\r\n"
     assert "boundary_not_found" in mailgate("inspect", message(tmp_path, broken)).stdout
+    hidden = (
+        b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        b"Q29udGVudC1UeXBlOiB0ZXh0L2h0bWwNCg0KPHA+aGlkZGVuPC9wPg0K\r\n"
+    )
+    told = mailgate("inspect", message(tmp_path, hidden)).stdout
+    assert "ambiguous: programs may read it differently: encoded_message" in told
+    assert re.search(r"^~1 +text/html", told, re.MULTILINE), told
 
 
 def test_what_the_plugins_say(tmp_path, configuration):

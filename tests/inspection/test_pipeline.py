@@ -11,7 +11,9 @@ import pytest
 from gateway.core.outcome import Action
 from gateway.core.record import SessionRecord
 from gateway.core.steps import Stage
+from gateway.inspection.answers import Command
 from gateway.inspection.base import Plugin, PluginOptions, Services
+from gateway.inspection.defects import Limits
 from gateway.inspection.message import Message
 from gateway.inspection.pipeline import Pipeline
 from gateway.inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
@@ -323,3 +325,137 @@ def test_a_plugin_in_shadow_that_hangs_or_did_not_start():
         ("timeout", "shadow"),
         ("error", "shadow"),
     ]
+
+
+def one_of(log: list[str]) -> Pipeline:
+    pipeline = Pipeline([loaded(Starting(log), "one")], AsyncioRunner())
+    pipeline.start()
+    log.clear()
+    return pipeline
+
+
+def test_a_pipeline_that_is_replaced_stops_with_its_last_session():
+    log: list[str] = []
+    old, new = one_of(log), one_of([])
+    old.enter()
+    old.enter()
+    old.retire(new)
+    old.leave()
+    assert log == [] and not old.is_stopped
+    assert [one.plugin for one in run(old.judge(PLAIN, start(), RECORD)).runs] == ["one"]
+    old.leave()
+    assert log == ["stop"] and old.is_stopped
+    unused = one_of(log)
+    unused.retire(new)
+    assert log == ["stop"]
+
+
+def test_after_its_bound_the_successor_judges_for_old_sessions():
+    old_log: list[str] = []
+    old, between, new = one_of(old_log), one_of([]), one_of([])
+    plugin = new.plugins[0].plugin
+    assert isinstance(plugin, Answering)
+    old.enter()
+    old.retire(between)
+    old.expire()
+    assert old_log == ["stop"]
+    between.retire(new)  # nobody uses it, so that it stops at once
+    assert run(old.judge(PLAIN, start(), RECORD)).outcome.action is Action.PASS
+    assert len(plugin.seen) == 1
+    old.leave()
+    assert old_log == ["stop"]
+
+
+def test_plugins_that_sessions_ask_stay_until_these_are_over():
+    class Asked(Starting):
+        def on_command(self, command: Command, session: SessionRecord) -> None:
+            pass
+
+    log: list[str] = []
+    old = Pipeline([loaded(Asked(log), "asked")], AsyncioRunner())
+    old.enter()
+    old.retire(one_of([]))
+    old.expire()
+    assert log == [] and not old.is_stopped
+    old.leave()
+    assert log == ["stop"]
+
+
+def test_a_pipeline_does_not_stop_under_a_message():
+    log: list[str] = []
+    pipeline = Pipeline([], AsyncioRunner())
+    leaving: list[str] = []
+
+    def answer(message: Message) -> Verdict:
+        pipeline.retire(Pipeline([], AsyncioRunner()))
+        pipeline.expire()
+        leaving.extend(log)
+        return Pass()
+
+    class Ending(Starting):
+        async def inspect(self, message: Message, session: SessionRecord) -> Verdict:  # type: ignore[override]
+            return answer(message)
+
+    pipeline = Pipeline([loaded(Ending(log), "one")], AsyncioRunner())
+    pipeline.start()
+    log.clear()
+    run(pipeline.judge(PLAIN, start(), RECORD))
+    assert leaving == [] and log == ["stop"]
+
+
+AMBIGUOUS = (
+    b"Content-Type: multipart/mixed; boundary=a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--a\r\n\r\none\r\n--a--\r\n--b\r\n\r\nother\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("defects", "action", "stage", "applied"),
+    [
+        ("pass", Action.PASS, Stage.DATA, ""),
+        ("reject", Action.REJECT, Stage.DATA, "reject"),
+        ("reject", Action.REJECT, Stage.APPEND, "reject"),
+        ("reject", Action.PASS, Stage.FETCH, ""),
+    ],
+)
+def test_ambiguous_messages_are_stopped_before_any_plugin(
+    defects: str, action: Action, stage: Stage, applied: str
+):
+    plugin = Answering(lambda message: Pass())
+    every = loaded(plugin, stages=frozenset(Stage))
+    pipeline = Pipeline([every], AsyncioRunner(), defects=defects)
+    judgement = run(pipeline.judge(AMBIGUOUS, start(stage), RECORD))
+    assert judgement.outcome.action is action
+    if applied:
+        assert judgement.ambiguous is not None and plugin.seen == [] and judgement.runs == []
+        assert (judgement.ambiguous.stage, judgement.ambiguous.applied) == (stage, applied)
+        assert "duplicate_content_type" in judgement.ambiguous.defects
+        assert "duplicate content type" in judgement.outcome.reason
+    else:
+        assert judgement.ambiguous is None and plugin.seen == [AMBIGUOUS]
+    for good in (PLAIN, SIGNED, DKIM):
+        assert run(pipeline.judge(good, start(stage), RECORD)).outcome.action is Action.PASS
+
+
+def test_ambiguous_messages_are_quarantined():
+    pipeline = Pipeline([], AsyncioRunner(), defects="quarantine")
+    judgement = run(pipeline.judge(AMBIGUOUS, start(), RECORD))
+    assert judgement.outcome.action in (Action.QUARANTINE, Action.DEFER)
+    assert judgement.ambiguous is not None and judgement.ambiguous.applied == str(judgement.outcome.action)
+
+
+def test_messages_are_held_to_find_ambiguous_ones_without_any_plugin():
+    pipeline = Pipeline([], AsyncioRunner(), defects="reject")
+    assert pipeline.subscribes("mx", "smtp") == {Stage.DATA}
+    assert pipeline.subscribes("mx", "imap") == {Stage.APPEND}
+    assert pipeline.subscribes("mx", "pop3") == frozenset()
+    assert Pipeline([], AsyncioRunner()).subscribes("mx", "smtp") == frozenset()
+
+
+def test_a_message_beyond_a_limit_is_stopped_too():
+    message = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + b"--a\r\n\r\nx\r\n" * 50 + b"--a--\r\n"
+    pipeline = Pipeline([], AsyncioRunner(), defects="reject", limits=Limits(parts=10))
+    judgement = run(pipeline.judge(message, start(), RECORD))
+    assert judgement.ambiguous is not None and judgement.ambiguous.defects == ("too_many_parts",)
+    pipeline = Pipeline([], AsyncioRunner(), defects="reject")
+    assert run(pipeline.judge(message, start(), RECORD)).ambiguous is None

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -54,6 +55,7 @@ EVERY_FACT = [
     Refused("VRFY", "policy"),
     ExtensionStruck("COMPRESS=DEFLATE", "bodies could not be read"),
     PluginRan("footer", Stage.DATA, "modify", "modify", 0.0021, facts={"parts": "2"}),
+    MessageAmbiguous(Stage.DATA, ("boundary_clash", "too_deep"), "reject"),
     MessageSeen(Stage.DATA, CLIENT, "passed", True, 1500, 1500, "ab" * 32, recipients=2),
 ]
 
@@ -219,11 +221,11 @@ def test_command_lines_can_be_switched_off() -> None:
         ("error", {"upstream_failed"}),
         (
             "warning",
-            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault"},
+            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault", "message_ambiguous"},
         ),
         (
             "info",
-            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault"}
+            {"upstream_failed", "login", "connection_refused", "tls_failed", "fault", "message_ambiguous"}
             | {"command", "session", "refused", "extension_struck", "plugin", "message"},
         ),
     ],

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.facts import (
     ConnectionRefused,
+    MessageAmbiguous,
     MessageSeen,
     PluginRan,
     SessionClosed,
@@ -117,6 +118,11 @@ EVERY_FACT = [
         PluginRan("footer", Stage.DATA, "timeout", "defer", 5.0),
         "plugin_runs_total",
         {"plugin": "footer", "result": "timeout", "policy_applied": "defer"},
+    ),
+    (
+        MessageAmbiguous(Stage.APPEND, ("too_deep",), "reject"),
+        "ambiguous_messages_total",
+        {"stage": "append", "policy_applied": "reject"},
     ),
     (
         MessageSeen(Stage.FETCH, UPSTREAM, "passed", False, 5000, 5000, ""),
