@@ -146,9 +146,8 @@ class Dlp(api.Plugin):
         raise CouldNotInspect(f"could not inspect: {failure}")
 
     def _inspect(self, message: Message) -> Verdict:
-        for _, defect in message.defects:
-            if defect in api.LIMIT_DEFECTS:
-                raise CouldNotInspect(f"the structure is beyond a limit: {defect}")
+        for defect in {one for part in list(message.walk()) for one in part.defects} & api.LIMIT_DEFECTS:
+            raise CouldNotInspect(f"the structure is beyond a limit: {defect}")
         counts: dict[str, int] = {}
         touched: list[_Piece] = []
         for piece in self._pieces(message):
@@ -170,7 +169,7 @@ class Dlp(api.Plugin):
         if message.subject:
             yield _Piece("subject", _sound(message.subject))
         unpacker = api.Unpacker()
-        for part in message.root.walk():
+        for part in message.walk():
             if part.children:
                 continue
             body = part.content_type in ("text/plain", "text/html") and not part.is_attachment

@@ -24,7 +24,6 @@ from . import office
 from .embedded import find_embedded
 from .filenames import NameTrick, extension_of, name_tricks, saved_names
 from .filetypes import contradicts, file_types, zip_directory
-from .part import MESSAGE_TYPES
 from .parts import parse
 from .words import as_text
 
@@ -153,11 +152,11 @@ class Unpacker:
         self._until = perf_counter() + self.limits.seconds
 
     def files(
-        self, names: tuple[str, ...], content: bytes, declared: str = "", inside: tuple[str, ...] = ()
+        self, names: tuple[str, ...], content: bytes, inside: tuple[str, ...] = ()
     ) -> Iterator[UnpackedFile]:
         """Give every file within a file, innermost first, and the file itself at last.
 
-        names: of the file, the first one is shown.  declared: its type, as the mail says.
+        names: of the file, the first one is shown.
         """
         found = UnpackedFile((*inside, names[0] if names else ""), names, content, file_types(content))
         try:
@@ -165,7 +164,7 @@ class Unpacker:
         except Exception:  # noqa: BLE001 - parsers of hostile octets raise what they like
             found.troubles.add(Trouble.UNREADABLE)
         try:
-            for reader in _readers(found, declared):
+            for reader in _readers(found):
                 yield from self._within(reader, found)
         except _Stop as stop:
             found.troubles.add(stop.trouble)
@@ -229,11 +228,9 @@ def _leaves(name: str) -> bool:
     return plain.startswith("/") or plain[1:2] == ":" or ".." in plain.split("/")
 
 
-def _readers(file: UnpackedFile, declared: str) -> Iterator[Reader]:
+def _readers(file: UnpackedFile) -> Iterator[Reader]:
     """Give what reads the file, for each of the types that it has."""
-    if declared in MESSAGE_TYPES or any(
-        name.lower().endswith((".eml", ".mht", ".mhtml")) for name in file.names
-    ):
+    if any(name.lower().endswith((".eml", ".mht", ".mhtml")) for name in file.names):
         yield _mail_members
     for name in file.types:
         if name in _READERS:

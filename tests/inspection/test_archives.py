@@ -34,8 +34,8 @@ from tests.inspection.files import (
 from tests.inspection.samples import crlf
 
 
-def unpack(name: str, content: bytes, declared: str = "", **limits: float) -> list[UnpackedFile]:
-    return list(Unpacker(UnpackLimits(**limits)).files((name,), content, declared))  # type: ignore[arg-type]
+def unpack(name: str, content: bytes, **limits: float) -> list[UnpackedFile]:
+    return list(Unpacker(UnpackLimits(**limits)).files((name,), content))  # type: ignore[arg-type]
 
 
 def paths(name: str, content: bytes, **limits: float) -> dict[str, UnpackedFile]:
@@ -89,7 +89,6 @@ def test_mail_and_winmail_dat():
         "TVo=\n--b--\n"
     )
     assert paths("a.eml", mail)["a.eml/x.exe"].content == b"MZ"
-    assert [file.path for file in unpack("", mail, "message/rfc822")] == [("", "x.exe"), ("",)]
     assert paths("winmail.dat", tnef("x.exe", PE))["winmail.dat/x.exe"].content == PE
 
 

@@ -173,6 +173,22 @@ def uuencoded() -> bytes:
     return text.replace(b"\n", b"\r\n")
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        attached(PE).replace(b"application/octet-stream", b"text/plain\r\nContent-Type: application/zip"),
+        attached(attached(PE), "message/rfc822"),
+        attached(attached(PE), "multipart/mixed; boundary=b"),
+        attached(PE).replace(b"base64", b"7bit\r\nContent-Transfer-Encoding: base64"),
+        attached(PE).replace(b"=b\r\n", b"=x; boundary=b\r\n"),
+    ],
+)
+def test_in_every_reading_of_an_ambiguous_message(message: bytes):
+    assert len(hits(message, PROGRAMS)) >= 1
+    result, _ = stripped(message, PROGRAMS)
+    assert b"was removed here" in result and hits(result, PROGRAMS) == []
+
+
 def test_the_text_itself_is_no_attachment():
     rule = {"name": "web", "types": ["@web", "@plain", "@code"]}
     page = crlf("Content-Type: text/html\n\n<html><script>x</script></html>\n")
