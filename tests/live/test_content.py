@@ -108,6 +108,7 @@ def test_what_arrives_and_what_is_logged(gateway: RunningGateway, exim: Exim):
     refused, reply = send(gateway, exim, b"Subject: x\r\n\r\na-marker\r\n")
     assert (refused, b"mail:marker" in reply) == (550, True)
 
+    gateway.wait_for_log(lambda line: line.get("plugin") == "yara" and line.get("result") == "reject")
     lines = [line for line in gateway.log_lines() if line.get("event") == "plugin"]
     assert {line["plugin"] for line in lines} == {"attachments", "dlp", "yara"}
     everything = gateway.log_path.read_text() + gateway.get("/metrics")
