@@ -228,6 +228,18 @@ def _leaves(name: str) -> bool:
     return plain.startswith("/") or plain[1:2] == ":" or ".." in plain.split("/")
 
 
+def _links_out(name: str, target: str) -> bool:
+    """Tell whether a link of that name leads out of the directory that it is unpacked into."""
+    if target.startswith("/"):
+        return True
+    level = name.strip("/").count("/") - name.split("/").count(".")
+    for step in target.split("/"):
+        level += 0 if step in ("", ".") else -1 if step == ".." else 1
+        if level < 0:
+            return True
+    return False
+
+
 def _readers(file: UnpackedFile) -> Iterator[Reader]:
     """Give what reads the file, for each of the types that it has."""
     if any(name.lower().endswith((".eml", ".mht", ".mhtml")) for name in file.names):
@@ -443,7 +455,7 @@ def _tar_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Ite
         name, long_name = long_name or short, ""
         if kind in (b"0", b"\0", b"7"):
             yield Member((name,), *unpacker.gather([body], len(body)))
-        elif kind in b"12" and _leaves(as_text(head[157:257].partition(b"\0")[0])):
+        elif kind in b"12" and _links_out(name, as_text(head[157:257].partition(b"\0")[0])):
             yield Member((name,), troubles={Trouble.PATH})
 
 
@@ -527,7 +539,7 @@ def _other_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> I
                     yield Member(names, troubles={Trouble.ENCRYPTED})
                     continue
                 if not entry.isfile and not single:
-                    if _leaves(entry.linkname or ""):
+                    if _links_out(names[0], entry.linkname or ""):
                         yield Member(names, troubles={Trouble.PATH})
                     continue
                 yield Member(names, *unpacker.gather(entry.get_blocks(_PIECE), len(content)))
