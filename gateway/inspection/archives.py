@@ -225,6 +225,8 @@ class Unpacker:
 def _leaves(name: str) -> bool:
     """Tell whether a name leads out of the directory that it is unpacked into."""
     plain = name.replace("\\", "/")
+    if not plain.strip("/"):
+        return False  # the tables of an ar file are called so
     return plain.startswith("/") or plain[1:2] == ":" or ".." in plain.split("/")
 
 
