@@ -133,10 +133,11 @@ class AttachmentPolicy(api.Plugin):
 
     isolation: ClassVar = "process"
 
-    class Options(api.PluginOptions):
+    class Options(api.SignedOptions):
         """rules: in order.  header: of the action "tag".  notice, reason: texts with {name} and {rule}.
 
-        on_signed: what becomes of a file that is to be stripped where a signature covers it.
+        signed, dkim: "modify" strips where S/MIME or PGP, or where only DKIM covers the file.
+        otherwise: what becomes of a file that is to be stripped and can't be.
         The others bound the work on one message: see the documentation.
         """
 
@@ -144,7 +145,9 @@ class AttachmentPolicy(api.Plugin):
         header: api.FieldName = "X-Attachment-Policy"
         notice: str = Field(default='The attachment "{name}" was removed here: {rule}.', max_length=2000)
         reason: str = Field(default='Attachment "{name}" is not accepted here: {rule}', max_length=200)
-        on_signed: Literal["keep", "tag", "quarantine", "reject"] = "reject"
+        signed: Literal["skip", "modify"] = "skip"
+        dkim: Literal["skip", "modify"] | None = None
+        otherwise: Literal["keep", "tag", "quarantine", "reject"] = "reject"
         depth: int = Field(default=5, ge=0, le=20)
         members: int = Field(default=3000, ge=1, le=100_000)
         member_size: int = Field(default=64 << 20, ge=1024)
@@ -204,23 +207,20 @@ class AttachmentPolicy(api.Plugin):
         for hit in hits:
             action: str = hit.rule.action
             part = hit.part.origin  # a part of another reading can't be edited: what is so read can
-            if action == "strip" and not message.may_edit(part):
-                cover = message.cover_of(part)
-                message.note("signed", str(cover.kind) if cover is not None else "")
-                action = self.options.on_signed
+            if action == "strip" and self.options.on_signed(message, part) == "skip":
+                action = self.options.otherwise
             elif action == "strip" and hit.piece is not None and part is hit.part:
                 texts.setdefault(part, {}).setdefault(hit.piece, hit)
             elif action == "strip":
                 stripped.setdefault(part, hit)
             done.append((action, hit))
         for part, hit in stripped.items():
-            # What can't be taken out must not pass.
             if not _is_within(part, stripped) and not self._strip(edits, part, hit):
-                done.append(("reject", hit))
+                done.append((self.options.otherwise, hit))
         for part, pieces in texts.items():
             gone = part in stripped or _is_within(part, stripped)
             if not gone and not self._strip_pieces(edits, part, pieces):
-                done.append(("reject", next(iter(pieces.values()))))
+                done.append((self.options.otherwise, next(iter(pieces.values()))))
         action, worst = max(done, key=lambda one: _SEVERITY.index(one[0]))
         if action == "reject":
             return api.Reject(self._text(self.options.reason, worst).encode("ascii", "replace").decode())

@@ -113,13 +113,16 @@ class Dlp(api.Plugin):
 
     isolation: ClassVar = "process"
 
-    class Options(api.PluginOptions):
+    class Options(api.SignedOptions):
         """rules: all of them are tried.  otherwise: for what can't be masked.  header: of "tag".
 
+        signed, dkim: "modify" masks where S/MIME or PGP, or where only DKIM covers the text.
         documents: look into Office documents and archives too.  largest: octets of one text.
         """
 
         rules: tuple[Rule, ...] = Field(min_length=1, max_length=200)
+        signed: Literal["skip", "modify"] = "skip"
+        dkim: Literal["skip", "modify"] | None = None
         otherwise: Literal["log", "tag", "quarantine", "reject"] = "reject"
         header: api.FieldName = "X-Sensitive-Data"
         reason: str = Field(default="Message holds data that may not be sent: {rule}", max_length=200)
@@ -229,8 +232,10 @@ class Dlp(api.Plugin):
         if piece.where == "subject":
             edits.set_header("Subject", api.blotted(piece.text, spans))
             covered = any("subject" in one.names for one in message.signed)
-            return self.options.edit_signed or not covered
-        if piece.part is None or not message.may_edit(piece.part):
+            return not covered or (self.options.dkim or self.options.signed) == "modify"
+        if piece.part is None or piece.part is not piece.part.origin:
+            return False
+        if self.options.on_signed(message, piece.part) == "skip":
             return False
         blots = [(start, end, "*" * (end - start)) for start, end in spans]
         if piece.seen is not None:

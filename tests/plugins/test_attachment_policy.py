@@ -265,16 +265,24 @@ SIGNED_FILE = attached(PE).replace(
     [(None, "reject"), ("keep", "pass"), ("tag", "modify"), ("quarantine", "quarantine")],
 )
 def test_what_is_signed_is_not_stripped(choice: str | None, result: str):
-    options = {} if choice is None else {"on_signed": choice}
+    options = {} if choice is None else {"otherwise": choice}
     for message in (SIGNED_FILE, attached(PE, more="DKIM-Signature: v=1; d=example.org; h=From; b=x\n")):
         judgement = judged(message, {**PROGRAMS, "action": "strip"}, **options)
         assert judgement.runs[0].result == result, judgement.runs
-        assert judgement.runs[0].facts["signed"] in ("multipart/signed", "dkim")
+        assert judgement.runs[0].facts["skipped_signed"] in ("multipart/signed", "dkim")
 
 
 def test_unless_the_admin_says_so():
-    result, _ = stripped(SIGNED_FILE, PROGRAMS, edit_signed=True)
-    assert "was removed here" in leaves(result)[1].text()
+    for options in ({"edit_signed": True}, {"signed": "modify"}):
+        result, _ = stripped(SIGNED_FILE, PROGRAMS, **options)
+        assert "was removed here" in leaves(result)[1].text()
+
+
+def test_or_only_for_dkim():
+    dkim = attached(PE, more="DKIM-Signature: v=1; d=example.org; h=From; b=x\n")
+    result, ran = stripped(dkim, PROGRAMS, dkim="modify")
+    assert "was removed here" in leaves(result)[1].text() and ran.facts["modified_signed"] == "dkim"
+    assert judged(SIGNED_FILE, {**PROGRAMS, "action": "strip"}, dkim="modify").runs[0].result == "reject"
 
 
 # -- any message ---------------------------------------------------------------------

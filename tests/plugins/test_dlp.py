@@ -24,7 +24,7 @@ from gateway.inspection.sensitive import DETECTORS
 from gateway.observe.command_log import CommandLog
 from gateway.observe.hub import Hub
 from tests.inspection.files import open_xml, zipped
-from tests.inspection.samples import ALTERNATIVE, WELL_FORMED, crlf
+from tests.inspection.samples import ALTERNATIVE, SIGNED, WELL_FORMED, crlf
 from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
 from tests.observe.sample import NOW, Kept
@@ -189,7 +189,12 @@ def test_what_can_not_be_masked(message: bytes, otherwise: str | None, result: s
 
 
 def test_signed_mail_is_masked_if_the_admin_says_so():
-    assert masked(UNMASKABLE[0], CARDS, edit_signed=True)[0].endswith(b"**** **** **** 1111\r\n")
+    for options in ({"edit_signed": True}, {"dkim": "modify"}):
+        assert masked(UNMASKABLE[0], CARDS, **options)[0].endswith(b"**** **** **** 1111\r\n")
+        assert b"Subject: **** **** **** 1111" in masked(UNMASKABLE[1], CARDS, **options)[0]
+    signed = SIGNED.replace(b"signed text", CARD.encode())
+    assert judged(signed, {**CARDS, "action": "mask"}, dkim="modify").runs[0].result == "reject"
+    assert b"**** 1111" in masked(signed, CARDS, signed="modify")[0]
 
 
 def test_reject_quarantine_and_tag():
