@@ -50,6 +50,7 @@ class Doing(Plugin):
             time.sleep(60)
 
     def stop(self) -> None:
+        time.sleep(0.2)
         (Path(self.options.folder) / f"stopped-{os.getpid()}").touch()
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict:
@@ -426,6 +427,25 @@ def test_it_dies_with_the_gateway_even_in_the_middle_of_a_message(tmp_path: Path
         gateway.wait()
         gateway.stdout.close()
         wait_until(lambda pid=pid: not lives_at_all(pid), 10, "its end")
+
+
+STOPPING = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.inspection.test_processes import Bench
+bench = Bench(Path({folder!r}))
+print(bench.passes(), flush=True)
+bench.pipeline.stop()
+"""
+
+
+def test_its_own_stop_runs_while_the_gateway_ends(tmp_path: Path):
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    code = STOPPING.format(root=root, folder=str(tmp_path))
+    for _ in range(5):
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert (tmp_path / f"stopped-{ended.stdout.strip()}").exists()
 
 
 def lives_at_all(pid: int) -> bool:
