@@ -58,22 +58,68 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.addresses import domains_of, plain_domain
 from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
-from .inspection.base import Plugin, PluginOptions, Services
-from .inspection.defects import Defect, DefectKind
+from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
+from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
+from .inspection.bodies import bodies, for_part, squeezed
+from .inspection.charsets import decode as decode_text
+from .inspection.css import EMPTY_URL, plain_css, url_spans
+from .inspection.defects import LIMIT_DEFECTS, Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
+from .inspection.expressions import compile_expression
 from .inspection.fields import Field
-from .inspection.header_text import is_field_name
+from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
+from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
+from .inspection.header_text import FieldName, is_field_name
+from .inspection.html import (
+    Attribute,
+    Kind,
+    Span,
+    Token,
+    decode_references,
+    decode_with_offsets,
+    lay_in,
+    tags,
+    tokens,
+)
+from .inspection.html_body import body_begins
 from .inspection.message import Message
 from .inspection.parts import Part
+from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
 from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
+from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
+from .inspection.urls import (
+    HostList,
+    absolute,
+    clean_url,
+    defanged,
+    domain_name,
+    find_urls,
+    is_web,
+    scheme_of,
+    shown_host,
+    web_host,
+)
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
+from .inspection.visible import VisibleText, visible_text
 
 __all__ = [
+    "CONDITIONS",
+    "DETECTORS",
+    "EMPTY_URL",
+    "FAMILIES",
+    "FAMILY_OF",
+    "HTML_TYPES",
+    "LIMIT_DEFECTS",
+    "PLAIN_TYPES",
+    "RISKY_EXTENSIONS",
+    "TYPE_NAMES",
     "Allow",
     "Answer",
+    "Attribute",
     "Command",
     "Defect",
     "DefectKind",
@@ -84,9 +130,13 @@ __all__ = [
     "EmbeddedKind",
     "Envelope",
     "Field",
+    "FieldName",
+    "HostList",
+    "Kind",
     "Login",
     "Message",
     "Modify",
+    "OnSigned",
     "Part",
     "Pass",
     "Plugin",
@@ -98,10 +148,52 @@ __all__ = [
     "SessionRecord",
     "Signed",
     "SignedKind",
+    "SignedOptions",
+    "Span",
     "Stage",
     "Tag",
+    "Token",
+    "Trouble",
+    "UnpackLimits",
+    "UnpackedFile",
+    "Unpacker",
     "Verdict",
+    "VisibleText",
+    "absolute",
+    "blotted",
+    "bodies",
+    "body_begins",
+    "clean_url",
+    "compile_expression",
+    "decode_references",
+    "decode_text",
+    "decode_with_offsets",
+    "defanged",
+    "domain_name",
+    "domains_of",
+    "editable_texts",
+    "extension_of",
+    "file_names",
+    "file_types",
+    "find_urls",
+    "for_part",
     "in_share",
     "is_field_name",
+    "is_web",
+    "joined",
+    "lay_in",
+    "mask",
+    "passes_luhn",
+    "passes_mod97",
+    "plain_css",
+    "plain_domain",
+    "scheme_of",
     "shown",
+    "shown_host",
+    "squeezed",
+    "tags",
+    "tokens",
+    "url_spans",
+    "visible_text",
+    "web_host",
 ]

@@ -113,7 +113,9 @@ class BodyStart:
     envelope: Envelope | None = None
     mailbox: str = ""  # IMAP: the selected or target mailbox, as given
     ident: str = ""  # "uid 7", "message 3": what the protocol calls it
-    special_use: frozenset[str] = frozenset()  # IMAP: the mailbox's attributes (RFC 6154), lower case
+    special_use: frozenset[str] = (
+        frozenset()
+    )  # IMAP: what the mailbox is for: "\\Drafts", "\\Sent" (RFC 6154)
 
 
 @dataclass(slots=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ..core.record import SessionRecord
 from .answers import Answer, Command, Login
 from .message import Message
+from .parts import Part
+from .signatures import SignedKind
 from .verdict import Verdict
 
 
@@ -25,6 +27,63 @@ class PluginOptions(BaseModel):
 
     edit_signed: bool = False
     """let this plugin's edits into signed and encrypted parts: what it edits there breaks"""
+
+
+#: What a plugin does with a message whose body a signature or an encryption covers: leave it,
+#: change its subject only, enclose it as a whole under a text, or edit it as any other.
+OnSigned = Literal["skip", "subject_only", "wrap", "modify"]
+
+
+class SignedOptions(PluginOptions):
+    """The options of a plugin that edits bodies, with a choice for signed and encrypted ones.
+
+    signed: what to do where S/MIME or PGP covers the body.  With ``edit_signed`` it is
+        "modify" if left out.
+    dkim: what to do where only a DKIM signature does; as ``signed`` if left out.
+
+    A plugin asks :meth:`on_signed` of each part that it would edit, and does that.  With
+    "subject_only" and "modify" its edits are let into covered regions, as by ``edit_signed``.
+    """
+
+    signed: OnSigned = "skip"
+    dkim: OnSigned | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _agree_with_edit_signed(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        breaks = not {"subject_only", "modify"}.isdisjoint((str(data.get("signed")), str(data.get("dkim"))))
+        if "edit_signed" not in data:
+            return {**data, "edit_signed": breaks}
+        if data["edit_signed"] is False and breaks:
+            raise ValueError('edit_signed = false contradicts "subject_only" and "modify": leave it out')
+        if data["edit_signed"] is True and "signed" not in data:
+            return {**data, "signed": "modify"}
+        return data
+
+    def on_signed(self, message: Message, part: Part) -> OnSigned | None:
+        """Return what to do where something covers the body of a part; None if nothing does.
+
+        It is noted in the log's line: ``skipped_signed``, ``subject_only_signed``,
+        ``wrapped_signed`` or ``modified_signed``, with what covers the part.
+        """
+        covers = message.covers_of(part)
+        if not covers:
+            return None
+        strong = [one.kind for one in covers if one.kind is not SignedKind.DKIM]
+        choice = self.signed if strong or self.dkim is None else self.dkim
+        kind = str(strong[0] if strong else SignedKind.DKIM)
+        message.note(_NOTES[choice], kind)
+        return choice
+
+
+_NOTES: dict[OnSigned, str] = {
+    "skip": "skipped_signed",
+    "subject_only": "subject_only_signed",
+    "wrap": "wrapped_signed",
+    "modify": "modified_signed",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,10 @@ class Defect(StrEnum):
     # -- of the structure
     ENCODED_MULTIPART = "encoded_multipart"  # RFC 2045 6.4 forbids; read as if it were not
     ENCODED_MESSAGE = "encoded_message"  # a message/rfc822 in base64 or quoted-printable
+    PARTIAL_MESSAGE = "partial_message"  # a message/partial: others make one of several messages
     MISSING_BOUNDARY = "missing_boundary"  # a multipart without the parameter
     BAD_BOUNDARY = "bad_boundary"  # more than 70 octets, or not all of ASCII, or with a blank at its end
-    BOUNDARY_NOT_FOUND = "boundary_not_found"
+    BOUNDARY_NOT_FOUND = "boundary_not_found"  # no part begins
     MISSING_FINAL_BOUNDARY = "missing_final_boundary"
     BOUNDARY_PREFIX = "boundary_prefix"  # a line only begins like a delimiter
     BOUNDARY_CLASH = "boundary_clash"  # the same as, or a prefix of, one of a part around it

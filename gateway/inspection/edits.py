@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from . import enclosing_edits, structure_edits
-from .field_edits import Splice, begins_line, change_fields, eol_of, replace_field
+from .field_edits import Splice, begins_line, change_fields, closing_line, eol_of, replace_field
 from .header_text import format_field
 from .part import Part
 from .rendering import Edit, EditError, render
+from .scan import find
 from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
 
@@ -106,7 +107,12 @@ class Edits:
     def _insert_field(self, place: int, data: bytes) -> None:
         root, eol = self._root, eol_of(self._root)
         if not root.fields and root.header_end == root.body_start:
-            data += eol  # there is no blank line that would end the header
+            # There is no blank line that would end the header: the first field added brings it.
+            first = next((at for at, edit in enumerate(self._edits) if edit.start == edit.end == place), None)
+            if first is not None:
+                self._edits.insert(first, Edit(place, place, data, self._group))
+                return
+            data += eol
         elif not begins_line(root, place):
             data = eol + data[: -len(eol)]  # the header is cut off in mid-line, and stays so
         self._add(place, place, data)
@@ -166,9 +172,12 @@ class Edits:
             splices.append((change.start, change.end, change.data))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
-        body = part.body_start == part.end or any(start == part.body_start for start, _, _ in splices)
+        # The first line of the body may become what looks like a field.
+        newline = find(part.buffer, b"\n", part.body_start, part.end)
+        first = newline if newline >= 0 else part.end
+        body = part.body_start == part.end or any(start <= first for start, _, _ in splices)
         header = change_fields(part, fields, eol_of(self._root), body=body)
-        return self._lay(header + splices)
+        return self._lay(header + splices + closing_line(part, eol_of(self._root)))
 
     # -- parts -------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .defects import Defect
-from .field_edits import Splice, change_fields, eol_of
+from .field_edits import Splice, change_fields, closing_line, eol_of
 from .fields import Field
 from .header_text import format_field
 from .new_parts import encode_notice, entity, leaf_fields, line_end_behind, new_boundary, structured_field
@@ -98,6 +98,7 @@ def make_multipart(
         *change_fields(part, fields, eol, dropped=names, body=True),
         (part.body_start, part.body_start, head + inner + eol),
         (part.end, part.end, tail),
+        *closing_line(part, eol),
     ]
 
 

@@ -81,3 +81,14 @@ def _end_without(part: Part, splices: list[Splice]) -> int:
             break
         place = start
     return place
+
+
+def closing_line(part: Part, eol: bytes) -> list[Splice]:
+    """Return the line end that a part of no octets lacks before the delimiter behind it."""
+    parent = part.parent
+    if parent is None or not parent.is_multipart or part.start != part.end:
+        return []
+    delimiter = b"--" + parent.boundary
+    if part.buffer[part.end : part.end + len(delimiter)] != delimiter:
+        return []
+    return [(part.end, part.end, eol)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from .words import encode_words
 
@@ -39,3 +42,13 @@ def format_field(name: str, value: str, eol: bytes = b"\r\n") -> bytes:
             lines.append("")
         lines[-1] += f" {word}"
     return eol.join(line.encode("ascii") for line in lines) + eol
+
+
+def _checked_name(name: str) -> str:
+    if not is_field_name(name):
+        raise ValueError("must be a header field name: printable ASCII without blank and colon")
+    return name
+
+
+#: For an option that names a header field.
+FieldName = Annotated[str, AfterValidator(_checked_name)]

@@ -105,6 +105,11 @@ class Message:
         return self._start.mailbox
 
     @property
+    def special_use(self) -> frozenset[str]:
+        """What the IMAP mailbox is for: "\\Drafts", "\\Sent", "\\Junk" (RFC 6154); empty elsewhere."""
+        return self._start.special_use
+
+    @property
     def section(self) -> str:
         """The IMAP section that was fetched; "" is the whole message."""
         return self._start.section
@@ -181,11 +186,12 @@ class Message:
 
     def cover_of(self, part: Part) -> Signed | None:
         """Return what covers the body of a part, or None."""
+        return next(iter(self.covers_of(part)), None)
+
+    def covers_of(self, part: Part) -> list[Signed]:
+        """Return everything that covers the body of a part, the outermost first."""
         part = part.origin
-        for one in self.signed:
-            if one.start <= part.body_start and part.end <= one.end:
-                return one
-        return None
+        return [one for one in self.signed if one.start <= part.body_start and part.end <= one.end]
 
     # -- what a plugin does with it ----------------------------------------
 

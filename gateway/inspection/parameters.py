@@ -192,6 +192,36 @@ def _join(parts: dict[int, tuple[str, bool]], defects: list[Defect]) -> str:
     return "".join(joined)
 
 
+def every_value(raw: bytes, name: str) -> list[str]:
+    """Return each text that some program may take for a parameter of a field's raw value.
+
+    Where :func:`parse_structured` decides, this does not: the plain one and the one of RFC
+    2231, the first and the second of two, an unquoted one as a whole and its first word.
+    """
+    try:
+        text = unfold(raw[:LONGEST_VALUE]).decode("utf-8")
+    except UnicodeDecodeError:
+        text = unfold(raw[:LONGEST_VALUE]).decode("latin-1")
+    found = [parse_structured(raw).parameters.get(name, "")]
+    for segment in _segments(text, 200, []):
+        if not segment or segment[0][0]:
+            continue
+        key, _, first = segment[0][1].partition("=")
+        base, star, section = key.strip().lower().rpartition(" ")[2].partition("*")
+        if base != name:
+            continue
+        value = _value([(False, first), *segment[1:]])
+        if star and section != "":
+            found.append(_join({0: (value, True)}, []) if section.endswith("*") else value)
+        elif star:
+            found.append(_join({0: (value, True)}, []))
+        else:
+            found += [value, decode_words(value.encode("utf-8", "replace"))]
+            if first.strip():
+                found.append(first.strip().split()[0])
+    return [value for value in dict.fromkeys(found) if value]
+
+
 def format_structured(name: str, value: str, parameters: dict[str, str], eol: str) -> str:
     """Write such a field, each parameter on a line of its own, without the last line end.
 

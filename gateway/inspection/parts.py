@@ -14,7 +14,7 @@ from .fields import Budget
 from .part import IDENTITY_ENCODINGS, Part
 from .scan import Buffer, find
 
-__all__ = ["IDENTITY_ENCODINGS", "LONGEST_TAIL", "Part", "parse"]
+__all__ = ["IDENTITY_ENCODINGS", "LONGEST_TAIL", "Part", "clash", "parse"]
 
 #: A delimiter line is no longer than this behind its boundary.
 LONGEST_TAIL = 1000
@@ -48,6 +48,8 @@ class _Parser:
                 self._multipart(part)
             elif part.is_message:
                 self._message(part)
+            elif part.content_type == "message/partial":
+                part.defects.append(Defect.PARTIAL_MESSAGE)
             self.open.extend(reversed(part.children))
         return root
 
@@ -78,7 +80,7 @@ class _Parser:
             return
         outer = part.parent
         while outer is not None:
-            if outer.is_multipart and outer.boundary and _clash(outer.boundary, boundary):
+            if outer.is_multipart and clash(outer.boundary, boundary):
                 part.defects.append(Defect.BOUNDARY_CLASH)
                 break
             outer = outer.parent
@@ -116,9 +118,9 @@ class _Parser:
                     part.defects.append(Defect.TOO_MANY_PARTS)
                     return
             line = self._next(next_line, end, delimiter, next_line)
-        if final:
+        if final and part.children:
             return
-        if begun < 0:
+        if final or begun < 0:
             part.defects.append(Defect.BOUNDARY_NOT_FOUND)
             return
         part.defects.append(Defect.MISSING_FINAL_BOUNDARY)
@@ -139,8 +141,9 @@ def _before_line(buffer: Buffer, line: int, floor: int) -> int:
     return line - 1
 
 
-def _clash(one: bytes, other: bytes) -> bool:
-    return one.startswith(other) or other.startswith(one)
+def clash(one: bytes, other: bytes) -> bool:
+    """Tell whether one boundary's delimiter begins like the other's."""
+    return bool(one and other) and (one.startswith(other) or other.startswith(one))
 
 
 def parse(buffer: Buffer, limits: Limits | None = None) -> Part:

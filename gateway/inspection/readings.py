@@ -8,10 +8,11 @@ mean nothing in the message; what may be edited is their ``origin``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from .defects import Defect, Limits
-from .parts import IDENTITY_ENCODINGS, Part, parse
+from .parts import IDENTITY_ENCODINGS, Part, clash, parse
 
 #: How often a reading may hold an ambiguous part that has readings.
 _MOST_LEVELS = 4
@@ -60,8 +61,29 @@ def _buffers(part: Part) -> Iterator[bytes]:
         yield _with_header(other, coding, part.raw_body)
     for other in _others(codings):
         yield _with_header(kind, other, part.raw_body)
-    if part.is_multipart and not part.children:
-        yield _with_header(b"text/plain", coding, part.raw_body)
+    if part.is_multipart:
+        for body in _otherwise_split(part):
+            yield _with_header(kind, b"", body)
+        if not part.children:
+            yield _with_header(b"text/plain", coding, part.raw_body)
+
+
+def _otherwise_split(part: Part) -> Iterator[bytes]:
+    """Give bodies in which stand as delimiters what some programs take for one."""
+    delimiter = b"--" + part.boundary
+    if Defect.BOUNDARY_PREFIX in part.defects:
+        # RFC 2046 5.1.1: it is sufficient that the boundary appears at the beginning of the line.
+        line = re.compile(rb"^(" + re.escape(delimiter) + rb"(?:--)?)[^\n]*", re.MULTILINE)
+        yield line.sub(rb"\1", part.raw_body)
+    if Defect.BOUNDARY_AFTER_FINAL in part.defects:
+        final = re.compile(rb"^" + re.escape(delimiter) + rb"--[ \t]{0,998}(?=\r?$)", re.MULTILINE)
+        yield final.sub(delimiter.replace(b"\\", b"\\\\"), part.raw_body)
+    if Defect.BOUNDARY_CLASH in part.defects:
+        outer = part.parent
+        while outer is not None and not (outer.is_multipart and clash(outer.boundary, part.boundary)):
+            outer = outer.parent
+        if outer is not None:
+            yield part.buffer[part.body_start : outer.end]
 
 
 def _others(values: list[bytes]) -> list[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .defects import LIMIT_DEFECTS
 from .enclosing_edits import HEADER_CUT, make_multipart
-from .field_edits import Splice, begins_line, change_fields, eol_of, root_of
+from .field_edits import Splice, begins_line, change_fields, closing_line, eol_of, root_of
 from .new_parts import encode_notice, entity, leaf_fields, line_end_behind, named, structured_field
 from .part import IDENTITY_ENCODINGS, Part
 from .transfer import (
@@ -58,7 +58,7 @@ def replace_content(
         word = part.disposition or "attachment"
         fields["content-disposition"] = structured_field("Content-Disposition", word, named(filename), eol)
     splices = change_fields(part, fields, eol, body=bool(data))
-    return [*splices, (part.body_start, part.end, data)]
+    return [*splices, (part.body_start, part.end, data), *closing_line(part, eol)]
 
 
 def replace_by_notice(part: Part, text: str, filename: str) -> list[Splice] | None:
@@ -71,7 +71,7 @@ def replace_by_notice(part: Part, text: str, filename: str) -> list[Splice] | No
         header = b"".join(field + eol for field in fields.values())
         if not begins_line(part, part.start):
             header = eol + header
-        return [(part.start, part.end, header + eol + data)]
+        return [(part.start, part.end, header + eol + data), *closing_line(part, eol)]
     if HEADER_CUT & set(part.defects):
         return None
     names = tuple({field.name for field in part.fields if field.name.startswith("content-")})
@@ -93,7 +93,8 @@ def remove_part(part: Part, last: bool) -> list[Splice] | None:
     line = _delimiter_line(part)
     if last:
         lead = b"" if part.buffer[part.start - 1 : part.start] == b"\n" else eol
-        return [(part.start, part.end, lead + b"Content-Type: text/plain" + eol + eol)]
+        empty = lead + b"Content-Type: text/plain" + eol + eol
+        return [(part.start, part.end, empty), *closing_line(part, eol)]
     behind = _next_line(part)
     if behind is not None:
         return [(line, behind, b"")]

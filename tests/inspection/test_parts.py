@@ -146,6 +146,12 @@ BROKEN: dict[str, tuple[bytes, Defect, list[str]]] = {
         ["multipart/mixed"],
     ),
     "boundary never": (multipart("nothing"), Defect.BOUNDARY_NOT_FOUND, ["multipart/mixed"]),
+    "no part": (multipart("x", "--b--", "y"), Defect.BOUNDARY_NOT_FOUND, ["multipart/mixed"]),
+    "partial": (
+        crlf("Content-Type: message/partial; id=x; number=1\n\nx"),
+        Defect.PARTIAL_MESSAGE,
+        ["message/partial"],
+    ),
     "no final": (multipart("--b", "", "x"), Defect.MISSING_FINAL_BOUNDARY, ["multipart/mixed", "text/plain"]),
     "prefix line": (
         multipart("--b", "", "x", "--bc", "y", "--b--", ""),

@@ -86,6 +86,23 @@ def test_an_encoded_multipart_is_shown_decoded(encoding: str):
             "--b\nContent-Type: image/png\n\nx\n--b--\n",
             "image/png",
         ),
+        (
+            "Content-Type: multipart/mixed; boundary=b",
+            "--b\n\nx\n--b trailing\nContent-Type: image/png\n\nx\n--b--\n",
+            "image/png",
+        ),
+        (
+            "Content-Type: multipart/mixed; boundary=b",
+            "--b\n\nx\n--b--\n--b\nContent-Type: image/png\n\nx\n--b--\n",
+            "image/png",
+        ),
+        (
+            "Content-Type: multipart/mixed; boundary=b",
+            "--b\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed;"
+            " boundary=b.c\n\n--b.c\n--b--\n--b.c\nContent-Type: image/png\n\nx\n--b--\n",
+            "image/png",
+        ),
+        ("Content-Type: multipart/mixed; boundary=b", "preamble\n--b--\n", "text/plain"),
         ("Content-Type: multipart/mixed", "seen as text by some\n", "text/plain"),
         ("Content-Type: multipart/mixed; boundary=b", "seen as text by some\n", "text/plain"),
     ],

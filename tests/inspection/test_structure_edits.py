@@ -23,6 +23,7 @@ FORMS = {
     "lf": lambda message: message.replace(b"\r\n", b"\n"),
     "no final boundary": lambda message: message.replace(b"--outer--\r\n", b"").replace(b"--b--\r\n", b""),
     "cut off": lambda message: message.rstrip(b"\r\n"),
+    "empty parts": lambda message: message.replace(b"\r\n\r\n", b"\r\n"),
     "header only": lambda message: message.partition(b"\r\n\r\n")[0] + b"\r\n",
 }
 messages = st.builds(
@@ -319,3 +320,23 @@ def test_a_part_of_another_message_is_refused():
         edits.replace_by_notice(other, "x")
     with pytest.raises(ValueError, match="not a value of Content-Type"):
         edits.insert_part(b"", "text/plain\r\nX: y")
+
+
+@pytest.mark.parametrize("delimiters", ["--b\n--b--\n", "--b\n\n--b--\n", "--b\n--b", "--b"])
+def test_a_part_of_no_octets_gets_all_that_any_part_gets(delimiters: str):
+    message = crlf(f"Content-Type: multipart/mixed; boundary=b\n\n{delimiters}")
+    root = parse(message)
+    part = root.children[0]
+    for edit in (
+        lambda edits: edits.append_text(part, "text"),
+        lambda edits: edits.replace_text(part, "text"),
+        lambda edits: edits.replace_spans(part, [(0, 0, "text")]),
+        lambda edits: edits.replace_content(part, b"text"),
+        lambda edits: edits.replace_by_notice(part, "text"),
+        lambda edits: edits.insert_part(b"text", "text/plain", beside=part),
+    ):
+        edits = Edits(root)
+        assert edit(edits)
+        after = parse(outside_is_kept(message, edits))
+        assert after.children[0].text() == "text"
+        assert len(after.children) - len(root.children) in (0, 1)

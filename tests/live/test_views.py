@@ -8,6 +8,8 @@ itself answers on that one.
 from __future__ import annotations
 
 import imaplib
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from typing import Any
 import pytest
 from imapclient import IMAPClient
 
+from tests.conftest import need
 from tests.support.dovecot import Dovecot
 from tests.support.gateway import RunningGateway
 from tests.support.processes import free_port
-from tests.support.samples import ENCLOSED, MESSAGES, MIXED
+from tests.support.samples import ENCLOSED, HEADER_ONLY, MESSAGES, MIXED
 
 pytestmark = pytest.mark.live
 
@@ -81,6 +84,35 @@ FORMS: list[list[str]] = [
     ["RFC822.TEXT"],
     ["BODY[]"],
     ["BODY[1]", "BODY[]"],
+    # Thunderbird
+    [
+        "UID",
+        "RFC822.SIZE",
+        "FLAGS",
+        "BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority X-Priority "
+        "References Newsgroups In-Reply-To Content-Type Reply-To)]",
+    ],
+    ["UID", "RFC822.SIZE", "BODY.PEEK[]"],
+    ["BODY.PEEK[HEADER]", "BODY.PEEK[1.MIME]", "BODY.PEEK[1]"],
+    # Apple Mail
+    [
+        "INTERNALDATE",
+        "UID",
+        "RFC822.SIZE",
+        "FLAGS",
+        "BODY.PEEK[HEADER.FIELDS (date subject from to cc message-id in-reply-to references)]",
+    ],
+    ["BODYSTRUCTURE", "BODY.PEEK[HEADER]"],
+    ["BODY.PEEK[]<0.131072>"],
+    # Outlook
+    ["UID", "FLAGS", "RFC822.SIZE", "RFC822.HEADER", "INTERNALDATE"],
+    # K-9 Mail
+    ["UID", "BODYSTRUCTURE"],
+    ["UID", "BODY.PEEK[TEXT]<0.32768>"],
+    # Jakarta Mail, and libraries of Node
+    ["ENVELOPE", "INTERNALDATE", "RFC822.SIZE", "FLAGS", "BODYSTRUCTURE", "UID"],
+    ["UID", "RFC822.SIZE", "BODY.PEEK[1.MIME]", "BODY.PEEK[1]<0.4096>"],
+    ["UID", "FLAGS", "BODYSTRUCTURE", "ENVELOPE", "RFC822.SIZE", "BODY.PEEK[]"],
 ]
 
 
@@ -338,3 +370,69 @@ def test_pipelined_fetches_and_an_expunge_in_between(scene: Scene) -> None:
         assert [line.split()[1] for line in tagged] == [b"OK"] * 4
         assert sum(b"FETCH" in line and b"BODY[1]" in line for line in lines) == 3
         assert sum(b"FETCH" in line and b"RFC822.SIZE" in line for line in lines) == 3
+
+
+def rewritten(scene: Scene, mailbox: str) -> list[bytes]:
+    with scene.through(mailbox) as client:
+        whole = client.fetch(client.search(), ["BODY.PEEK[]"])
+        return [whole[uid][b"BODY[]"] for uid in sorted(whole)]
+
+
+def unixed(messages: list[bytes]) -> list[bytes]:
+    """Return messages as programs keep them in files."""
+    return sorted(message.replace(b"\r\n", b"\n") for message in messages)
+
+
+def test_curl(scene: Scene) -> None:
+    need("curl")
+    scene.fill("INBOX", MESSAGES)
+    user = f"alice:{scene.dovecot.users['alice']}"
+    base = f"imap://127.0.0.1:{scene.port}/INBOX"
+    for number, message in enumerate(rewritten(scene, "INBOX"), 1):
+        whole = run("curl", "-s", "-u", user, f"{base};MAILINDEX={number}")
+        text = run("curl", "-s", "-u", user, f"{base};MAILINDEX={number};SECTION=TEXT")
+        assert whole == message and message.endswith(text) and message[: -len(text) or None].endswith(b"\n")
+
+
+def test_mbsync(scene: Scene, tmp_path: Path) -> None:
+    """It pipelines its fetches."""
+    need("mbsync")
+    scene.fill("INBOX", MESSAGES)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "rc").write_text(
+        f"IMAPAccount a\nHost 127.0.0.1\nPort {scene.port}\nUser alice\nSSLType None\n"
+        f"Pass {scene.dovecot.users['alice']}\n\nIMAPStore far\nAccount a\n\n"
+        f"MaildirStore near\nPath {tmp_path}/local/\nInbox {tmp_path}/local/INBOX\n\n"
+        "Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState *\n"
+    )
+    run("mbsync", "-c", str(tmp_path / "rc"), "c")
+    got = [path.read_bytes() for path in (tmp_path / "local" / "INBOX" / "new").iterdir()]
+    # It puts a field of its own into the header.
+    got = [re.sub(rb"(?m)^X-TUID: .*\n", b"", message, count=1) for message in got]
+    assert sorted(got) == unixed(rewritten(scene, "INBOX"))
+
+
+def test_offlineimap(scene: Scene, tmp_path: Path) -> None:
+    need("offlineimap")
+    scene.fill("INBOX", [one for one in MESSAGES if one is not HEADER_ONLY])
+    (tmp_path / "rc").write_text(
+        f"[general]\nmetadata = {tmp_path}/meta\naccounts = a\n[Account a]\nlocalrepository = near\n"
+        f"remoterepository = far\n[Repository near]\ntype = Maildir\nlocalfolders = {tmp_path}/local\n"
+        f"[Repository far]\ntype = IMAP\nremotehost = 127.0.0.1\nremoteport = {scene.port}\nssl = no\n"
+        f"starttls = no\nremoteuser = alice\nremotepass = {scene.dovecot.users['alice']}\nreadonly = True\n"
+        "folderfilter = lambda name: name == 'INBOX'\n"
+    )
+    run("offlineimap", "-o", "-u", "quiet", "-c", str(tmp_path / "rc"))
+    got = [path.read_bytes() for path in (tmp_path / "local").rglob("new/*")]
+    wanted = unixed(rewritten(scene, "INBOX"))
+    assert len(got) == len(wanted)
+    for one, other in zip(sorted(got), wanted, strict=True):
+        # It writes what it has parsed, so that header fields may be folded anew.
+        assert one.partition(b"\n\n")[2].split() == other.partition(b"\n\n")[2].split()
+        assert (b"[ext]" in one) is (b"[ext]" in other)
+
+
+def run(*command: str) -> bytes:
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

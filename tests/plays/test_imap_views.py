@@ -353,3 +353,29 @@ U>  * 1 FETCH (UID 7 BODY[] "x
 !   Close(upstream_eof)
 """
     )
+
+
+def test_what_mailboxes_are_for_is_asked_after_the_login():
+    """A plugin that leaves drafts alone must know them, whether or not the client asks."""
+    play(
+        ImapEngine,
+        """
+U>  * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready
+>C  * OK [CAPABILITY IMAP4rev1 LITERAL+ AUTH=PLAIN] ready
+C>  a LOGIN alice secret
+C>  b APPEND Entw\xfcrfe {2+}
+C>| hi\\r\\n
+>U  a LOGIN alice secret
+U>  a OK [CAPABILITY IMAP4rev1 SPECIAL-USE] in
+>C  a OK [CAPABILITY IMAP4rev1 SPECIAL-USE LITERAL+] in
+>U  mailgate.1 LIST (SPECIAL-USE) "" "*"
+U>  * LIST (\\HasNoChildren \\drafts) "/" Drafts
+U>  mailgate.1 OK done
+""".replace("Entw\xfcrfe", "Drafts")
+        + """
+!   BodyStart(client, append, held)
+!   body hi
+!   BodyEnd(client)
+""",
+        Rules(hostname="gate.example", hold=frozenset({Stage.APPEND})),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
+from gateway.core.record import SessionRecord
+from gateway.core.steps import CLIENT, BodyStart, Stage
+from gateway.inspection.message import Content
 from gateway.inspection.parts import Part, parse
+from gateway.plugin import Message, Modify, Pass
 from tests.inspection.samples import (
     ALTERNATIVE,
     DKIM,
@@ -83,8 +88,105 @@ def test_html_that_a_mail_program_has_moved_about_is_recognised():
     once, _ = footed(crlf("Content-Type: text/html\n\n<p>x</p>\n"))
     again = once.rstrip() + b"<br>\r\n&nbsp;</span ></body></html>\r\n"
     assert footed(again)[0] == again
-    answered = once + b"<p>and a text below</p>\r\n"
-    assert footed(answered)[0].count(b"mailgate-footer") == 2
+
+
+def html_mail(body: str) -> bytes:
+    return crlf(f"Content-Type: text/html\n\n<html><body>{body}</body></html>\n")
+
+
+def test_an_edited_draft_does_not_collect_footers():
+    once, _ = footed(crlf("Subject: draft\n\nHello.\n"))
+    edited = once + b"PS: a text below.\r\n"
+    result, ran = footed(edited)
+    assert result == edited and ran.facts == {"already_there": "text/plain"}
+    rewrapped = once.replace(b"-- \r\nExample Ltd <", b"--  \r\n\r\n Example  Ltd\r\n<") + b"PS\r\n"
+    assert footed(rewrapped)[0] == rewrapped
+    once, _ = footed(html_mail("<p>Hello.</p>"))
+    edited = once.replace(b"</body>", b"<p>PS: a text below.</p></body>")
+    result, ran = footed(edited)
+    assert result == edited and ran.facts == {"already_there": "text/html"}
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        "> -- \n> Example Ltd <info@example.org>\n",
+        ">-- \n>Example Ltd <info@example.org>\n> \n> more\n",
+        "-----Urspr\u00fcngliche Nachricht-----\nFrom: x\n\n-- \nExample Ltd <info@example.org>\nmore\n",
+        "-----Original Message-----\nFrom: x\n\n-- \nExample Ltd <info@example.org>\nmore\n",
+        "________________________________\n\nVon: x\n\n-- \nExample Ltd <info@example.org>\nmore\n",
+        "it says -- Example Ltd <info@example.org>\nmore\n",
+        "-- \nExample Ltd <info@example.org> is not at its end\n",
+    ],
+)
+def test_what_a_plain_text_quotes_does_not_count(quoting: str):
+    message = crlf(f"Content-Type: text/plain; charset=utf-8\n\nYes.\n\n{quoting}")
+    once, _ = footed(message)
+    assert once == message + b"-- \r\nExample Ltd <info@example.org>\r\n"
+    assert footed(once)[0] == once
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        "<blockquote type=cite>{}</blockquote>",
+        "<div class=gmail_quote><BLOCKQUOTE>{}<p>x</p></BLOCKQUOTE></div>",
+        '<div id="divRplyFwdMsg">From: x</div>{}<p>and below</p>',
+        '<div style="border:none;border-top:solid #E1E1E1 1.0pt">From: x</div>{}<p>and below</p>',
+    ],
+)
+def test_what_an_html_text_quotes_does_not_count(quoting: str):
+    inner, _ = footed(html_mail(""))
+    footer = parse(inner).text().partition("<body>")[2].partition("</body>")[0]
+    answer = html_mail("<p>Yes.</p>" + quoting.format(footer))
+    once, _ = footed(answer)
+    assert once.count(b"mailgate-footer") == 2
+    assert footed(once)[0] == once
+    above = once.replace(b"<p>Yes.</p>", b"<p>Yes.</p>" + footer.encode())
+    assert footed(above)[0] == above
+
+
+@pytest.mark.parametrize(
+    "hostile", ["> " * 400_000, "-- \n" * 300_000, "<blockquote" * 100_000, "-" * 900_000]
+)
+def test_hostile_texts_take_linear_time(hostile: str):
+    for kind in ("plain", "html"):
+        message = crlf(f"Content-Type: text/{kind}\n\nExample <info@example.org> mailgate-footer-\n{hostile}")
+        began = time.perf_counter()
+        footed(message)
+        assert time.perf_counter() - began < 5
+
+
+def test_special_mailboxes_can_be_left_out():
+    class InDrafts(Message):
+        special_use = frozenset({"\\Drafts"})
+
+    message = InDrafts(Content(PLAIN), BodyStart(CLIENT, Stage.APPEND, True, mailbox="Entw&APw-rfe"))
+    record = SessionRecord("s", "imap", "i", "192.0.2.7", 1)
+    options = Footer.Options(text=TEXT, skip_special_use=["\\drafts", "\\Sent"])
+    assert Footer(options).inspect(message, record) == Pass()
+    assert message.facts == {"skipped_mailbox": "Entw&APw-rfe"}
+    assert isinstance(Footer(Footer.Options(text=TEXT)).inspect(message, record), Modify)
+
+
+@pytest.mark.parametrize("message", [SIGNED, DKIM, ENCRYPTED, PKCS7, INLINE_PGP])
+def test_signed_messages_can_be_enclosed(message: bytes):
+    result, ran = footed(message, signed="wrap")
+    notice, enclosed = parse(result).children
+    assert notice.text().rstrip() == TEXT.replace("\n", "\r\n")
+    assert enclosed.raw_body.rstrip() == message.rstrip()
+    assert list(ran.facts) == ["wrapped_signed"]
+    assert footed(result, signed="wrap")[0] == result
+
+
+def test_dkim_can_be_left_to_itself():
+    assert footed(DKIM, dkim="modify")[0] == DKIM + b"-- \r\nExample Ltd <info@example.org>\r\n"
+    both = DKIM.replace(b"\r\n\r\n", b"\r\n" + SIGNED, 1)
+    assert parse(both).content_type == "multipart/signed"
+    result, ran = footed(both, dkim="modify")
+    assert result == both and ran.facts == {"skipped_signed": "multipart/signed"}
+    result, ran = footed(both, signed="modify", dkim="skip")
+    assert result != both and ran.facts == {"modified_signed": "multipart/signed"}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +282,20 @@ def test_the_structure_stays(name: str):
     assert [part.defects for part in before] == [part.defects for part in after]
 
 
-@pytest.mark.parametrize("options", [{}, {"text": ""}, {"text": "x", "html": ""}, {"text": "x", "other": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"text": ""},
+        {"text": " \n"},
+        {"text": "x", "html": ""},
+        {"text": "x", "other": 1},
+        {"text": "x", "signed": "subject_only"},
+        {"text": "x", "dkim": "other"},
+        {"text": "x", "signed": "modify", "edit_signed": False},
+        {"text": "x", "skip_special_use": ["Drafts"]},
+    ],
+)
 def test_options_that_are_refused(options: dict[str, Any]):
     with pytest.raises(ValidationError):
         Footer.Options(**options)

@@ -84,6 +84,7 @@ class Appending(Conversation):
                 held=True,
                 size=literal.size,
                 mailbox=shown(mailbox, 200),
+                special_use=self._uses_of(shown(mailbox, 200)),
             )
         )
         if literal.synchronising:

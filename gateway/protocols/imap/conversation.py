@@ -91,6 +91,8 @@ class Conversation(Engine):
         self._mailbox = ""
         self._selections = 0
         self._validity = 0  # the selected mailbox's UIDVALIDITY
+        self._uses: dict[str, frozenset[str]] = {}  # mailboxes with a special use, by name
+        self._learning = False  # the gateway's own LIST is out: the client waits
         self._idle_tag = b""  # the IDLE that is on
         self._waits_for = b""  # the tag of a LOGIN, AUTHENTICATE: the client is not read until its end
         self._login_turn = False
@@ -219,6 +221,10 @@ class Conversation(Engine):
     def _unfinished(self) -> list[Incoming]:
         """Return the commands that the upstream has not had, or not whole."""
         return [self._incoming] if self._incoming is not None else []
+
+    def _uses_of(self, mailbox: str) -> frozenset[str]:
+        """Return what a mailbox is for."""
+        raise NotImplementedError
 
     def _unviewed(self) -> list[CommandSeen]:
         """Return the FETCH that is being worked off, if it was not answered."""

@@ -52,7 +52,7 @@ class ImapEngine(Commands, Responses):
         idling = bool(self._idle_tag) and self._plus is None
         waiting = bool(self._waits_for) and not self._login_turn and self._incoming is None
         shut = self._deciding or self._sending or waiting or len(self._flight) >= MAX_IN_FLIGHT
-        shut = shut or self._viewing is not None
+        shut = shut or self._viewing is not None or self._learning
         if self._plus is not None:  # a literal, a challenge, IDLE: the upstream is to speak
             shut = True
         self.reading[CLIENT] = not shut

@@ -28,7 +28,7 @@ from ...core.steps import CLIENT, UPSTREAM, BodyStart, CommandSeen, Framing, Sen
 from ...core.trouble import FaultKind
 from ...core.view import Judged, Piece, Slice, ViewKey
 from ...wire.literals import Literal
-from .conversation import Conversation, Flight
+from .conversation import Flight
 from .fetch_items import (
     MARK,
     Fetch,
@@ -40,6 +40,7 @@ from .fetch_items import (
     unquoted,
 )
 from .grammar import BODY_ITEM, FETCH, UID_ITEM
+from .mailboxes import Mailboxes
 from .view import answer
 
 #: How many messages one round of a batch concerns.
@@ -98,7 +99,7 @@ class Collected:
     outcome: Outcome | None = None
 
 
-class Fetching(Conversation):
+class Fetching(Mailboxes):
     """The part of the engine that shows clients one message for each UID."""
 
     _viewing: Viewing | None = None
@@ -334,7 +335,15 @@ class Fetching(Conversation):
         uid = UID_ITEM.search(head)
         ident = f"uid {int(uid.group(1)[:18])}" if uid is not None else ""
         self._begin_body(
-            BodyStart(UPSTREAM, Stage.FETCH, held=True, size=size, mailbox=self._mailbox, ident=ident)
+            BodyStart(
+                UPSTREAM,
+                Stage.FETCH,
+                held=True,
+                size=size,
+                mailbox=self._mailbox,
+                ident=ident,
+                special_use=self._uses_of(self._mailbox),
+            )
         )
 
     def _view_literal(self, data: bytes) -> None:

@@ -83,6 +83,8 @@ class Responses(Fetching):
                 self._begin_literal(line, literal)
                 return
         initial = line[2:3]
+        if initial in b"LlXx" and self._hear_list(line):
+            return
         if initial in b"CcOoNnBbPp":  # only these can be CAPABILITY, OK, NO, BAD, BYE, PREAUTH
             word = line[2:].split(b" ", 1)[0].strip().upper()
             if word == b"CAPABILITY":
@@ -202,6 +204,8 @@ class Responses(Fetching):
         self._send(CLIENT, line)
         if flight.command is not None:
             self._reply(flight.command, status.decode().lower(), rest)
+        if flight.verb in ("LOGIN", "AUTHENTICATE") and status == b"OK":
+            self._learn_uses()
         if flight.verb == "LOGOUT" and status == b"OK":
             self._said_goodbye = True
             self._finish(CloseReason.QUIT)

@@ -1,0 +1,146 @@
+"""What a URL of a message leads to, told only where every program takes it the same way."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from urllib.parse import urljoin
+
+#: What a browser takes out of a URL anywhere, and from its ends (WHATWG URL, 4.4).
+_INVISIBLE = str.maketrans("", "", "\t\r\n")
+_ENDS = "".join(map(chr, range(0x21)))
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*+):")
+_WEB = re.compile(r"(?:(?i:https?):)?[/\\]{2,}([^/\\?#]*+)|(?i:https?):[/\\]?([^/\\?#]*+)")
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_\-]*+)\.?)++")
+_PORT = re.compile(r":[0-9]{0,5}\Z")
+
+
+def clean_url(value: str) -> str:
+    """Return a URL as a browser takes it from an attribute's decoded value."""
+    return value.strip(_ENDS).translate(_INVISIBLE)
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a cleaned URL, lower-case; "" if it has none."""
+    found = _SCHEME.match(url)
+    return found[1].lower() if found is not None else ""
+
+
+def is_web(url: str) -> bool:
+    """Tell whether a cleaned URL is one of http or https, or begins with ``//``."""
+    return _WEB.match(url) is not None
+
+
+def web_host(url: str) -> str:
+    """Return the host of a cleaned web URL, lower-case, without port.
+
+    "" for one that is none, and for one that programs read in different ways (a user name, a
+    backslash, letters beyond ASCII): such a host is never one that is allowed.
+    """
+    found = _WEB.match(url)
+    if found is None or "\\" in url[: found.end() + 1]:
+        return ""
+    host = _PORT.sub("", found[1] if found[1] is not None else found[2])
+    if len(host) > 255 or _HOST.fullmatch(host) is None:
+        return ""
+    return host.rstrip(".").lower()
+
+
+def shown_host(url: str) -> str:
+    """Return the host for a log line: what stands in its place, whatever it is; cut."""
+    found = _WEB.match(url)
+    if found is None:
+        return ""
+    return web_host(url) or (found[1] or found[2] or "")[:100].lower()
+
+
+def absolute(url: str, base: str) -> str:
+    """Return a cleaned URL against the ``href`` of ``<base>``; the URL itself if that can't be."""
+    if not base or scheme_of(url):
+        return url
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return url
+
+
+class HostList:
+    """Domains with all that is below them.
+
+    Raises ValueError for a name that is none.
+    """
+
+    def __init__(self, domains: Iterable[str]) -> None:
+        self._domains = frozenset(map(domain_name, domains))
+
+    def __contains__(self, host: str) -> bool:
+        """Tell whether a host (of :func:`web_host`) is one of the domains or below one."""
+        while host:
+            if host in self._domains:
+                return True
+            host = host.partition(".")[2]
+        return False
+
+
+def domain_name(text: str) -> str:
+    """Return the name of a domain as URLs have it: lower-case, in ASCII.  Raises ValueError."""
+    try:
+        name = text.strip().strip(".").encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        name = ""
+    if not name or _HOST.fullmatch(name) is None or name.endswith("."):
+        raise ValueError(f'"{text}" is no name of a domain: write "example.com", without scheme and path')
+    return name
+
+
+def defanged(url: str) -> str:
+    """Return a web URL in a form that no program makes a link of, and a reader understands."""
+    found = _WEB.match(url)
+    if found is None:
+        return url
+    begin, end = found.span(1 if found[1] is not None else 2)
+    scheme = "hxxp" if url[:5].lower() == "http:" else "hxxps"
+    return f"{scheme}://{url[begin:end].replace('.', '[.]')}{url[end:]}"
+
+
+# -- in running text -----------------------------------------------------------
+
+_CHARACTER = r"[^\s<>\"\u200b\ufeff]"
+#: In angle brackets a URL may be broken into lines (RFC 3986, appendix C).
+_BRACKETED = (
+    rf"<(?:URL:)?(?P<whole>https?://{_CHARACTER}{{1,2000}}+(?:\r?\n{_CHARACTER}{{1,2000}}+){{0,20}}+)>"
+)
+_URL = re.compile(rf"{_BRACKETED}|https?://{_CHARACTER}++", re.IGNORECASE)
+#: In flowed text with DelSp a blank before a line end goes with it (RFC 3676 4.1).
+_URL_DELSP = re.compile(rf"{_BRACKETED}|https?://{_CHARACTER}++(?: \r?\n{_CHARACTER}++)*+", re.IGNORECASE)
+_BREAK = re.compile(r" ?\r?\n")
+_PAIRS = {")": "(", "]": "[", "}": "{"}
+_OF_THE_SENTENCE = ".,;:!?'*"
+
+
+def find_urls(text: str, start: int, end: int, delsp: bool = False) -> Iterator[tuple[int, int, str]]:
+    """Give the web URLs of running text: from, to, and the URL without the breaks in it.
+
+    What rather belongs to the sentence is not of the URL: a full stop at its end, a bracket
+    that it does not open.  delsp: of flowed text, where a URL may go over several lines.
+    """
+    for hit in (_URL_DELSP if delsp else _URL).finditer(text, start, end):
+        begin, stop = hit.span("whole") if hit["whole"] else hit.span()
+        written = hit["whole"] or _trimmed(hit[0])
+        yield begin, begin + len(written) if not hit["whole"] else stop, _BREAK.sub("", written)
+
+
+def _trimmed(url: str) -> str:
+    if url[-1] not in _OF_THE_SENTENCE and url[-1] not in _PAIRS:
+        return url
+    counts = Counter(url)
+    end = len(url)
+    while end:
+        last = url[end - 1]
+        unbalanced = last in _PAIRS and counts[last] > counts[_PAIRS[last]]
+        if not unbalanced and last not in _OF_THE_SENTENCE:
+            break
+        counts[last] -= 1
+        end -= 1
+    return url[:end]

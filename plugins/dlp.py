@@ -1,0 +1,249 @@
+"""Find card numbers, IBANs, keys, tokens and patterns of one's own, and mask, tag or refuse.
+
+    [[plugins]]
+    name = "dlp"
+    use = "dlp"
+
+    [[plugins.options.rules]]
+    name = "cards"
+    find = ["card", "iban"]
+    action = "mask"
+
+    [[plugins.options.rules]]
+    name = "keys"
+    find = ["private_key", "aws_key", "github_token", "secret"]
+    action = "reject"
+
+    [[plugins.options.rules]]
+    name = "customers"
+    pattern = "\\\\bCUST-[0-9]{8}\\\\b"
+    min_count = 5
+    action = "tag"
+
+What is looked at: the subject, the text, what is seen of HTML, attachments that are text, and
+with ``documents = true`` the text in Office documents and archives.  What is found is validated
+(Luhn, MOD 97, lengths of countries).  The log has the rule and a count, never what was found.
+Patterns are RE2's (the extra ``regex``), so that none takes more than linear time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from gateway import plugin as api
+from gateway.plugin import Message, Part, SessionRecord, Verdict, VisibleText
+
+_CHECKS: dict[str, Callable[[str], bool]] = {"luhn": api.passes_luhn, "mod97": api.passes_mod97}
+_SEVERITY = ("log", "tag", "mask", "quarantine", "reject")
+_MARKUP = ("html", "xml", "svg", "word-xml", "mhtml")
+_TEXT_FAMILIES = ("plain", "web", "code", "script")
+
+
+class Rule(BaseModel):
+    """What is looked for, and what becomes of the message.
+
+    find: names of detectors.  pattern: one of RE2 instead; check: "luhn" or "mod97" of what it
+    matches.  min_count: matches in the message that make a hit.  where: "subject", "text",
+    "html", "attachments".  keep: letters and digits that a mask leaves at the end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=40)
+    action: Literal["log", "tag", "mask", "quarantine", "reject"]
+    find: tuple[str, ...] = ()
+    pattern: str = Field(default="", max_length=2000)
+    check: Literal["", "luhn", "mod97"] = ""
+    min_count: int = Field(default=1, ge=1)
+    where: frozenset[Literal["subject", "text", "html", "attachments"]] = frozenset(
+        ("subject", "text", "html", "attachments")
+    )
+    keep: int = Field(default=4, ge=0, le=20)
+    _compiled: Any = PrivateAttr(default=None)
+
+    @field_validator("find")
+    @classmethod
+    def _check_find(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in api.DETECTORS:
+                raise ValueError(f'unknown detector "{name}"; known: {", ".join(api.DETECTORS)}')
+        return names
+
+    @model_validator(mode="after")
+    def _compile(self) -> Rule:
+        if bool(self.find) == bool(self.pattern):
+            raise ValueError('a rule needs either "find" or "pattern"')
+        if self.pattern:
+            self._compiled = api.compile_expression(self.pattern)
+        return self
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Give what the rule finds in a text."""
+        for name in self.find:
+            yield from api.DETECTORS[name](text)
+        if self._compiled is not None:
+            check = _CHECKS.get(self.check)
+            for match in self._compiled.finditer(text):
+                start, end = match.span()
+                if end > start and (check is None or check(text[start:end])):
+                    yield start, end
+
+
+@dataclass(slots=True)
+class _Piece:
+    """One text that is looked at.  part: to be edited, or None.  seen: where it is not the part's own."""
+
+    where: str
+    text: str
+    part: Part | None = None
+    seen: VisibleText | None = None
+    spans: list[tuple[Rule, int, int]] = field(default_factory=list)
+
+
+class CouldNotInspect(ValueError):
+    """Why a message can't be judged, in words that hold nothing of it."""
+
+
+class Dlp(api.Plugin):
+    """Looks for what should not leave the house."""
+
+    class Options(api.PluginOptions):
+        """rules: all of them are tried.  otherwise: for what can't be masked.  header: of "tag".
+
+        documents: look into Office documents and archives too.  largest: octets of one text.
+        """
+
+        rules: tuple[Rule, ...] = Field(min_length=1, max_length=200)
+        otherwise: Literal["log", "tag", "quarantine", "reject"] = "reject"
+        header: api.FieldName = "X-Sensitive-Data"
+        reason: str = Field(default="Message holds data that may not be sent: {rule}", max_length=200)
+        documents: bool = False
+        largest: int = Field(default=32 << 20, ge=1024)
+
+        @field_validator("rules")
+        @classmethod
+        def _check_names(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+            if len({rule.name for rule in rules}) < len(rules):
+                raise ValueError("every rule needs a name of its own")
+            return rules
+
+    options: Options
+
+    def inspect(self, message: Message, session: SessionRecord) -> Verdict:
+        """Judge one message.  No exception that leaves here quotes it."""
+        try:
+            return self._inspect(message)
+        except CouldNotInspect:
+            raise
+        except Exception as error:  # noqa: BLE001 - its text may hold what was found
+            failure = type(error).__name__
+        raise CouldNotInspect(f"could not inspect: {failure}")
+
+    def _inspect(self, message: Message) -> Verdict:
+        for part, defect in message.defects:
+            if defect in api.LIMIT_DEFECTS:
+                raise CouldNotInspect(f"the structure is beyond a limit: {defect} in {part.content_type}")
+        counts: dict[str, int] = {}
+        touched: list[_Piece] = []
+        for piece in self._pieces(message):
+            for rule in self.options.rules:
+                if piece.where in rule.where:
+                    piece.spans += [(rule, start, end) for start, end in rule.spans(piece.text)]
+            if piece.spans:
+                touched.append(piece)
+                for rule, _, _ in piece.spans:
+                    counts[rule.name] = counts.get(rule.name, 0) + 1
+        hits = [rule for rule in self.options.rules if counts.get(rule.name, 0) >= rule.min_count]
+        for rule in hits:
+            message.note(rule.name, str(counts[rule.name]))
+        return self._verdict(message, hits, counts, touched) if hits else api.Pass()
+
+    # -- what is looked at -------------------------------------------------
+
+    def _pieces(self, message: Message) -> Iterator[_Piece]:
+        if message.subject:
+            yield _Piece("subject", _sound(message.subject))
+        unpacker = api.Unpacker()
+        for part in message.root.walk():
+            if part.children:
+                continue
+            body = part.content_type in ("text/plain", "text/html") and not part.is_attachment
+            content = part.content()
+            kind = api.file_types(content)[0]
+            if part.is_text or api.FAMILY_OF[kind] in _TEXT_FAMILIES:
+                self._check_size(len(content))
+                html = part.content_type == "text/html" or (not body and kind in _MARKUP)
+                yield _piece(("html" if html else "text") if body else "attachments", part.text(), part, html)
+            if self.options.documents and api.FAMILY_OF[kind] not in _TEXT_FAMILIES:
+                yield from self._documents(unpacker, api.file_names(part), content)
+
+    def _documents(self, unpacker: api.Unpacker, names: tuple[str, ...], content: bytes) -> Iterator[_Piece]:
+        for file in unpacker.files(names, content):
+            if file.troubles:
+                raise CouldNotInspect(f"an attachment can't be looked into: {min(file.troubles)}")
+            if file.depth and api.FAMILY_OF[file.types[0]] in _TEXT_FAMILIES:
+                self._check_size(len(file.content))
+                text = api.decode_text(file.content, "utf-8")
+                yield _piece("attachments", text, None, file.types[0] in _MARKUP)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.options.largest:
+            raise CouldNotInspect(f"a text of {size} octets, more than {self.options.largest}")
+
+    # -- what becomes of it ------------------------------------------------
+
+    def _verdict(
+        self, message: Message, hits: list[Rule], counts: dict[str, int], pieces: list[_Piece]
+    ) -> Verdict:
+        edits = message.edits()
+        masked = {rule.name for rule in hits if rule.action == "mask"}
+        worst = max(hits, key=lambda rule: _SEVERITY.index(rule.action))
+        action: str = worst.action
+        if masked and action == "mask":
+            failed = [piece for piece in pieces if not self._mask(message, edits, piece, masked)]
+            if failed:
+                message.note("not_masked", ", ".join(sorted({piece.where for piece in failed})))
+                action = self.options.otherwise
+        if action == "reject":
+            return api.Reject(self.options.reason.replace("{rule}", worst.name))
+        if action == "quarantine":
+            return api.Quarantine(worst.name)
+        tags = [rule for rule in hits if rule.action == "tag" or (action == "tag" and rule.name in masked)]
+        if tags:
+            edits.set_header(self.options.header, "; ".join(f"{r.name}={counts[r.name]}" for r in tags[:20]))
+        return api.Modify(edits) if len(edits) else api.Pass()
+
+    def _mask(self, message: Message, edits: api.Edits, piece: _Piece, rules: set[str]) -> bool:
+        """Blot out what the rules have found in a piece; False if it stays."""
+        places: set[tuple[int, int]] = set()
+        for rule, start, end in piece.spans:
+            if rule.name in rules:
+                places.update(api.mask(piece.text, start, end, rule.keep))
+        if not places:
+            return True
+        spans = api.joined(places)
+        if piece.where == "subject":
+            edits.set_header("Subject", api.blotted(piece.text, spans))
+            covered = any("subject" in one.names for one in message.signed)
+            return self.options.edit_signed or not covered
+        if piece.part is None or not message.may_edit(piece.part):
+            return False
+        blots = [(start, end, "*" * (end - start)) for start, end in spans]
+        if piece.seen is not None:
+            sources = (one for start, end in spans for one in piece.seen.in_source(start, end))
+            blots = [(start, end, "*" * count) for start, end, count in sources]
+        return edits.replace_spans(piece.part, blots)
+
+
+def _piece(where: str, text: str, part: Part | None, markup: bool) -> _Piece:
+    seen = api.visible_text(_sound(text)) if markup else None
+    return _Piece(where, seen.text if seen is not None else _sound(text), part, seen)
+
+
+def _sound(text: str) -> str:
+    """Return text without lone surrogates, which RE2 can't take, of the same length."""
+    return text.encode("utf-8", "replace").decode() if not text.isascii() else text

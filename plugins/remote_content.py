@@ -1,0 +1,251 @@
+"""Take out what tells a sender that, when and where a message was read.
+
+    [[plugins]]
+    name = "remote"
+    use = "remote_content"
+    options = { pixels = true, images = false, allow = ["example.com"] }
+
+``pixels`` are images from elsewhere that nobody is to see: of one pixel or none, or hidden by
+their style.  ``images`` is everything that a program would load from elsewhere when it shows
+the message: images in every form, backgrounds, style sheets and ``@import``, fonts, video,
+frames.  Their URLs become that of an empty image; all else stays as it is, and so do images
+within the message (``cid:``, ``data:``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import BaseModel, field_validator
+
+from gateway.plugin import (
+    EMPTY_URL,
+    HTML_TYPES,
+    Attribute,
+    HostList,
+    Kind,
+    Message,
+    Modify,
+    Pass,
+    Plugin,
+    PluginOptions,
+    SessionRecord,
+    Span,
+    Token,
+    Verdict,
+    absolute,
+    clean_url,
+    decode_with_offsets,
+    domain_name,
+    editable_texts,
+    is_web,
+    plain_css,
+    scheme_of,
+    shown_host,
+    tags,
+    url_spans,
+    web_host,
+)
+
+#: One transparent pixel.
+TRANSPARENT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+_PICTURES = frozenset({"img", "image", "amp-img", "amp-pixel", "amp-anim"})
+#: Attributes that are loaded from, of whatever tag.
+_LOADED = frozenset(
+    {"src", "background", "poster", "lowsrc", "dynsrc", "icon", "manifest", "codebase", "o:href"}
+)
+_LISTS = frozenset({"srcset", "imagesrcset"})
+_HREF = ("link", "image", "use", "feimage")
+_LOADED_OF = {"href": _HREF, "xlink:href": _HREF, "data": ("object",)}
+_ANIMATED = frozenset({"from", "to", "by", "values"})
+#: Without one of these a tag loads nothing.
+_MAY_LOAD = re.compile(
+    r"src|url|href|background|poster|data|manifest|icon|codebase|values|content|[&\\]|to=|//", re.I
+)
+_CANDIDATE = re.compile(r"[^\s,;]++")
+_IN_MARKUP = re.compile(r"""(?:https?:)?//[^\s"'<>]{1,1000}""")
+#: What stands before the URL of a refresh.
+_DELAY = "0123456789.,; \t\r\n"
+_SIZE = re.compile(r"\s*\+?(\d{0,9}(?:\.\d{0,9})?)\s*(px|pt|em|%|)")
+_FUNCTION = re.compile(r"url\s{0,9}\(|\\", re.IGNORECASE)
+_NOTHING = re.compile(r"0{0,9}\.?0{1,9}%?")
+_HIDDEN = {"display": "none", "visibility": "hidden", "mso-hide": "all"}
+_MOST_HOSTS = 10
+
+
+class RemoteContent(Plugin):
+    """Removes tracking pixels, or all that is loaded from elsewhere."""
+
+    class Options(PluginOptions):
+        """pixels, images: what to take out.  allow: domains that may be loaded from.
+
+        replacement: "transparent", an image of one transparent pixel, or "nothing": then
+        pixels go with their tags, and images are empty.  attachments: HTML attachments, too.
+        """
+
+        pixels: bool = True
+        images: bool = False
+        replacement: Literal["transparent", "nothing"] = "transparent"
+        allow: tuple[str, ...] = ()
+        attachments: bool = False
+
+        @field_validator("allow")
+        @classmethod
+        def _check_allow(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(map(domain_name, allow))
+
+    options: Options
+
+    def __init__(self, options: BaseModel) -> None:
+        super().__init__(options)
+        if not self.options.pixels and not self.options.images:
+            raise ValueError("pixels and images are both false, so there is nothing to do")
+        self._allowed = HostList(self.options.allow)
+
+    def inspect(self, message: Message, session: SessionRecord) -> Verdict:
+        """Modify messages that load something from elsewhere."""
+        edits = message.edits()
+        pixels, remote, hosts = 0, 0, Counter[str]()
+        for part in editable_texts(message, HTML_TYPES, self.options.attachments):
+            work = _Work(part.text(), self.options, self._allowed)
+            spans = work.spans()
+            if spans and not edits.replace_spans(part, spans):
+                message.note("skipped_part", part.charset or part.transfer_encoding)
+                continue
+            pixels += work.pixels
+            remote += work.remote
+            hosts += work.hosts
+        if pixels or remote:
+            message.note("pixels", str(pixels))
+            message.note("remote", str(remote))
+            message.note("hosts", " ".join(host for host, _ in hosts.most_common(_MOST_HOSTS)))
+        return Modify(edits) if len(edits) else Pass()
+
+
+class _Work:
+    """One text of HTML and what is found in it.  remote: URLs taken out that are of no pixel."""
+
+    def __init__(self, text: str, options: RemoteContent.Options, allowed: HostList) -> None:
+        self.text = text
+        self.options = options
+        self.allowed = allowed
+        self.base = ""
+        self.pixels = self.remote = 0
+        self.hosts: Counter[str] = Counter()
+
+    def spans(self) -> list[Span]:
+        """Return the replacements that leave the text without remote content."""
+        names = None if self.options.images else _PICTURES | {"base"}
+        pieces = list(tags(self.text, names))
+        bases = (one.get("href") for one in pieces if one.name == "base")
+        self.base = next((clean_url(one.value) for one in bases if one is not None), "")
+        spans: list[Span] = []
+        for piece in pieces:
+            if piece.kind is Kind.RAW:
+                if piece.name == "style" and self.options.images:
+                    css = self._of_css(self.text[piece.start : piece.end])
+                    spans += [(piece.start + at, piece.start + to, new) for at, to, new in css]
+            elif self.base or _MAY_LOAD.search(self.text, piece.start, piece.end):
+                spans += self._of_tag(piece)
+        return _apart(spans)
+
+    def _of_tag(self, tag: Token) -> list[Span]:
+        found = [(one, urls) for one in tag.attributes if (urls := self._loads(tag, one))]
+        if tag.name in _PICTURES and found and self.options.pixels and is_unseen(tag):
+            self.pixels += 1
+            self._count(urls[0] for _, urls in found)
+            if self.options.replacement == "nothing":
+                # A "<" before the tag must not make one of what is behind it.
+                return [(tag.start, tag.end, " " if self.text[tag.start - 1 : tag.start] == "<" else "")]
+        elif not self.options.images:
+            return []
+        else:
+            self.remote += len(found)
+            self._count(urls[0] for _, urls in found)
+        spans = [one.replaced(self._empty(tag.name, one.name)) for one, _ in found]
+        if self.options.images:
+            taken = {one.start for one, _ in found}
+            for one in tag.attributes:
+                if one.start not in taken and (one.name == "style" or _FUNCTION.search(one.value)):
+                    value, offsets = decode_with_offsets(one.raw)
+                    begin = one.value_start
+                    found_in = self._of_css(value)
+                    spans += [(begin + offsets[at], begin + offsets[to], new) for at, to, new in found_in]
+        return spans
+
+    def _loads(self, tag: Token, attribute: Attribute) -> list[str]:
+        """Return the remote URLs that an attribute makes a program load."""
+        name, value = attribute.name, attribute.value
+        if name in _LISTS or (name in _ANIMATED and tag.name.startswith(("animate", "set"))):
+            urls = _CANDIDATE.findall(value)
+        elif name in _LOADED or tag.name in _LOADED_OF.get(name, ()):
+            urls = [value]
+        elif name == "content" and tag.get("http-equiv") is not None:
+            rest = value.lstrip(_DELAY)
+            urls = [rest[3:].lstrip(" =\"'") if rest[:3].lower() == "url" else rest]
+        elif name == "srcdoc":
+            urls = _IN_MARKUP.findall(value)
+        else:
+            return []
+        return [url for url in map(clean_url, urls) if self._unwanted(url)]
+
+    def _unwanted(self, url: str) -> bool:
+        url = absolute(url, self.base)
+        return (is_web(url) and web_host(url) not in self.allowed) or scheme_of(url) in ("ftp", "file")
+
+    def _of_css(self, css: str) -> list[Span]:
+        spans = url_spans(css, self._unwanted)
+        self.remote += len(spans)
+        self._count(clean_url(css[start:end]) for start, end, _ in spans)
+        return spans
+
+    def _count(self, urls: Iterable[str]) -> None:
+        self.hosts.update(host for url in urls if (host := shown_host(absolute(url, self.base))))
+
+    def _empty(self, tag: str, attribute: str) -> str:
+        if attribute in ("content", "srcdoc"):
+            return ""
+        seen = attribute in ("background", "poster") or tag in (*_PICTURES, "input", "source")
+        return TRANSPARENT if seen and self.options.replacement == "transparent" else EMPTY_URL
+
+
+def is_unseen(tag: Token) -> bool:
+    """Tell whether an image is not to be seen: by its size, its style, or ``hidden``."""
+    style = tag.get("style")
+    wanted: dict[str, str] = {}
+    for declaration in plain_css(style.value).split(";") if style is not None else ():
+        name, _, value = declaration.partition(":")
+        wanted[name.strip()] = value.replace("!important", "").strip()
+    if tag.get("hidden") or any(wanted.get(name) == value for name, value in _HIDDEN.items()):
+        return True
+    if _NOTHING.fullmatch(wanted.get("opacity", "")):
+        return True
+    sizes = []
+    for name in ("width", "height"):
+        attribute = tag.get(name)
+        given = wanted.get(name) or (attribute.value if attribute is not None else "")
+        sizes.append(min(_size(given), _size(wanted.get(f"max-{name}", ""))))
+    return min(sizes) == 0 or (min(sizes) <= 1 and max(sizes) in (1, _NO_SIZE))
+
+
+_NO_SIZE = 1e9
+
+
+def _size(value: str) -> float:
+    found = _SIZE.match(value.lower())
+    if found is None or not found[1].strip("."):
+        return _NO_SIZE
+    size = float(found[1])
+    return size if size == 0 or found[2] in ("px", "") else _NO_SIZE
+
+
+def _apart(spans: list[Span]) -> list[Span]:
+    """Return the replacements in order, without those that stand within another."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda one: (one[0], -one[1])):
+        if not kept or span[0] >= kept[-1][1]:
+            kept.append(span)
+    return kept

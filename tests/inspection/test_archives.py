@@ -1,0 +1,307 @@
+"""What is in archives, and that hostile ones are bounded and named."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import subprocess
+import tarfile
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.inspection import archives
+from gateway.inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
+from tests.conftest import need
+from tests.inspection.files import (
+    OLE,
+    PE,
+    PNG,
+    encrypted_zip,
+    open_xml,
+    overlapping_zip,
+    tarred,
+    tnef,
+    utf16,
+    zipped,
+)
+from tests.inspection.samples import crlf
+
+
+def unpack(name: str, content: bytes, declared: str = "", **limits: float) -> list[UnpackedFile]:
+    return list(Unpacker(UnpackLimits(**limits)).files((name,), content, declared))  # type: ignore[arg-type]
+
+
+def paths(name: str, content: bytes, **limits: float) -> dict[str, UnpackedFile]:
+    return {"/".join(file.path): file for file in unpack(name, content, **limits)}
+
+
+# -- what is read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_zip_by_every_method(method: int):
+    found = paths("a.zip", zipped({"x.exe": PE, "d/big.txt": b"text " * 90_000}, method))
+    assert found["a.zip/x.exe"].types == ("pe",) and found["a.zip/x.exe"].content == PE
+    assert found["a.zip/d/big.txt"].content == b"text " * 90_000
+    assert not any(file.troubles for file in found.values())
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_tar_of_every_kind(kind: int):
+    long_name = "d" * 90 + "/" + "f" * 60 + ".exe"
+    found = paths("a.tar", tarred({"x.exe": PE, long_name: b"y"}, kind=kind))
+    assert found["a.tar/x.exe"].content == PE
+    assert found[f"a.tar/{long_name}"].content == b"y"
+
+
+@pytest.mark.parametrize("packer", [gzip.compress, bz2.compress, lzma.compress])
+def test_streams_and_streams_behind_them(packer):
+    once = packer(tarred({"x.exe": PE}))
+    assert paths("a.tar.z", once)["a.tar.z/a.tar/x.exe"].types == ("pe",)
+    twice = packer(b"one") + packer(b"two")
+    assert paths("a.z", twice)["a.z/a"].content == b"onetwo"
+
+
+def test_what_stands_behind_an_image_or_a_program():
+    assert "a.png/x.exe" in paths("a.png", PNG + zipped({"x.exe": PE}))
+    assert "a.exe/x.js" in paths("a.exe", PE + zipped({"x.js": b"a"}))
+
+
+def test_archives_within_archives():
+    inner = zipped({"c.tgz": tarred({"x.exe": PE}, "w:gz")})
+    found = paths("a.zip", zipped({"b.zip": inner}))
+    assert found["a.zip/b.zip/c.tgz/c.tar/x.exe"].depth == 4
+
+
+def test_mail_and_winmail_dat():
+    mail = crlf(
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\n\ntext\n--b\n"
+        'Content-Type: application/octet-stream; name="x.exe"\nContent-Transfer-Encoding: base64\n\n'
+        "TVo=\n--b--\n"
+    )
+    assert paths("a.eml", mail)["a.eml/x.exe"].content == b"MZ"
+    assert [file.path for file in unpack("", mail, "message/rfc822")] == [("", "x.exe"), ("",)]
+    assert paths("winmail.dat", tnef("x.exe", PE))["winmail.dat/x.exe"].content == PE
+
+
+# -- Office --------------------------------------------------------------------------
+
+
+def test_macros():
+    with_vba = open_xml("word", word__vbaProject_bin=OLE)
+    sheet = zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b"", "xl/macrosheets/sheet1.xml": b""})
+    for content in (
+        with_vba,
+        sheet,
+        OLE + utf16("WordDocument") + utf16("_VBA_PROJECT"),
+        b"ActiveMime" + bytes(99),
+    ):
+        assert unpack("a", content)[-1].macros
+    renamed = unpack("a.docm", open_xml("word", word__other_bin=OLE + utf16("_VBA_PROJECT")))
+    assert any(file.macros for file in renamed)
+    for content in (open_xml("word"), OLE + utf16("WordDocument"), PE, b"_VBA_PROJECT"):
+        assert not any(file.macros for file in unpack("a", content))
+
+
+# -- hostile -------------------------------------------------------------------------
+
+
+def test_an_encrypted_member_is_named_by_what_its_directory_says():
+    found = paths("a.zip", encrypted_zip())
+    assert found["a.zip/secret.exe"].troubles == {Trouble.ENCRYPTED}
+    assert found["a.zip/secret.exe"].content == b""
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        zipped({"a": bytes(60 << 20)}),
+        zipped({"a": bytes(60 << 20)}, zipfile.ZIP_BZIP2),
+        zipped({"a": bytes(60 << 20)}, zipfile.ZIP_LZMA),
+        gzip.compress(bytes(60 << 20)),
+        bz2.compress(bytes(200 << 20)),
+        lzma.compress(bytes(200 << 20)),
+        overlapping_zip(),
+    ],
+    ids=["zip", "zip bzip2", "zip lzma", "gzip", "bzip2", "xz", "overlapping"],
+)
+def test_bombs_are_named_and_take_neither_time_nor_memory(bomb: bytes):
+    tracemalloc.start()
+    began = time.perf_counter()
+    found = unpack("a", bomb, ratio=100)
+    assert time.perf_counter() - began < 3
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+    assert any(Trouble.BOMB in file.troubles for file in found)
+
+
+def test_every_limit_has_its_name():
+    deep = PE
+    for _ in range(9):
+        deep = zipped({"a.zip": deep})
+    for content, limits, trouble in (
+        (deep, {"depth": 4}, Trouble.TOO_DEEP),
+        (zipped({str(n): b"" for n in range(30)}), {"members": 20}, Trouble.TOO_MANY),
+        (tarred({str(n): b"" for n in range(30)}), {"members": 20}, Trouble.TOO_MANY),
+        (zipped({"a": bytes(9000)}), {"member_size": 2000}, Trouble.TOO_LARGE),
+        (zipped({str(n): bytes(900) for n in range(20)}), {"total_size": 2000}, Trouble.TOO_LARGE),
+        (zipped({"a": b""}), {"seconds": -1}, Trouble.TOO_SLOW),
+    ):
+        assert any(trouble in file.troubles for file in unpack("a", content, **limits)), trouble
+        assert any("limit" in file.conditions() for file in unpack("a", content, **limits))
+
+
+def test_the_limits_are_of_a_message_and_not_of_a_file():
+    unpacker = Unpacker(UnpackLimits(members=5))
+    archive = zipped({str(n): b"" for n in range(4)})
+    assert not any(file.troubles for file in unpacker.files(("a",), archive))
+    assert any(file.troubles for file in unpacker.files(("b",), archive))
+
+
+def test_members_that_its_directory_does_not_list():
+    both = zipped({"x.exe": PE}) + zipped({"y.txt": b"a"})
+    assert Trouble.HIDDEN in unpack("a.zip", both)[-1].troubles
+    renamed = zipped({"aaaaa": PE}).replace(b"aaaaa", b"x.exe", 1)  # in its own header only
+    found = unpack("a.zip", renamed)
+    assert found[0].names == ("aaaaa", "x.exe") and Trouble.HIDDEN in found[-1].troubles
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "..\\x", "C:\\x", "\\\\host\\x"])
+def test_names_that_lead_elsewhere(name: str):
+    assert unpack("a.zip", zipped({name: b"a"}))[0].troubles == {Trouble.PATH}
+    assert unpack("a.tar", tarred({name: b"a"}))[0].troubles == {Trouble.PATH}
+
+
+def test_broken_archives_are_unreadable_and_give_what_they_can():
+    whole = tarred({"x.exe": PE, "big": bytes(5000)})
+    for content in (
+        zipped({"a": PE})[:-10],
+        gzip.compress(whole)[:-40],
+        whole[:3000],
+        b"Rar!\x1a\x07\x01\0" + bytes(20),
+        b"7z\xbc\xaf\x27\x1c" + b"\xff" * 60,
+        tnef("a", PE)[:-30],
+    ):
+        assert any(Trouble.UNREADABLE in file.troubles for file in unpack("a", content)), content[:8]
+    assert any(file.content == PE for file in unpack("a", whole[:3000]))
+
+
+@given(
+    st.sampled_from(
+        [
+            zipped({"x.exe": PE, "d/y": b"text"}),
+            tarred({"x.exe": PE}),
+            tarred({"x.exe": PE}, "w:gz"),
+            bz2.compress(PE),
+            lzma.compress(PE),
+            tnef("x", PE),
+            open_xml("xl", xl__vbaProject_bin=OLE),
+        ]
+    ),
+    st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=4)), max_size=6),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_damage_is_borne(content: bytes, damages: list[tuple[int, bytes]]):
+    made = bytearray(content)
+    for place, octets in damages:
+        made[place % len(made) : place % len(made) + len(octets)] = octets
+    for file in unpack("a", bytes(made)):
+        assert file.conditions() <= CONDITIONS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(b"") * 100_000,
+        bz2.compress(b"") * 200_000,
+        lzma.compress(b"") * 60_000,
+        b"PK\x01\x02" * 900_000,
+    ],
+    ids=["gzip", "bzip2", "xz", "zip"],
+)
+def test_many_empty_streams_take_no_time(content: bytes):
+    began = time.perf_counter()
+    unpack("a", content)
+    assert time.perf_counter() - began < 3
+
+
+# -- libarchive ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def seven(tmp_path: Path):
+    """Pack a program with 7-Zip itself."""
+    need("7z")
+
+    def pack(*options: str, kind: str = "7z") -> bytes:
+        (tmp_path / "x.exe").write_bytes(PE)
+        target = tmp_path / f"a.{kind}"
+        command = ["7z", "a", "-bd", f"-t{kind}", *options, str(target), "x.exe"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        return target.read_bytes()
+
+    return pack
+
+
+def test_7z(seven):
+    found = paths("a.7z", seven())
+    assert found["a.7z/x.exe"].content == PE and not found["a.7z"].troubles
+
+
+@pytest.mark.parametrize("options", [("-psecret",), ("-psecret", "-mhe=on")])
+def test_an_encrypted_7z(seven, options: tuple[str, ...]):
+    assert any(Trouble.ENCRYPTED in file.troubles for file in unpack("a.7z", seven(*options)))
+
+
+@pytest.mark.parametrize("options", [("-psecret",), ("-psecret", "-mem=AES256")])
+def test_an_encrypted_zip_of_7zip(seven, options: tuple[str, ...]):
+    found = paths("a.zip", seven(*options, kind="zip"))
+    assert found["a.zip/x.exe"].troubles == {Trouble.ENCRYPTED}
+
+
+def test_without_libarchive_it_is_unreadable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(archives, "_libarchive", lambda: None)
+    (found,) = unpack("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(60))
+    assert found.troubles == {Trouble.UNREADABLE}
+
+
+@pytest.mark.parametrize("kind", ["7zip", "iso9660", "cpio", "ar_bsd", "xar"])
+def test_what_libarchive_writes(kind: str):
+    libarchive = pytest.importorskip("libarchive")
+    written = bytearray()
+
+    def write(octets: bytes) -> int:
+        written.extend(octets)
+        return len(octets)
+
+    with libarchive.custom_writer(write, kind) as archive:
+        archive.add_file_from_memory("x.exe", len(PE), PE)
+    found = unpack("a", bytes(written))
+    assert found[0].content == PE and found[0].path == ("a", "x.exe")
+
+
+# -- names ---------------------------------------------------------------------------
+
+
+def test_conditions_of_a_name():
+    for name, condition in (
+        ("invoice.pdf.exe", "double_extension"),
+        ("invoice\u202egnp.exe", "bidi"),
+        ("a.exe. .", "trailing"),
+        ("a.pdf" + " " * 80 + ".exe", "blanks"),
+        ("a.txt\0.exe", "unseen"),
+        ("a.exe::$DATA", "stream"),
+    ):
+        found = unpack(name, PE)[0].conditions()
+        assert condition in found and "trick" in found, name
+    assert unpack("report.pdf", PE)[0].conditions() == {"mismatch"}
+    assert unpack("photo.2024.01.png", PNG)[0].conditions() == frozenset()
