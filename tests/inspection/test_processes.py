@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import os
 import signal
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.outcome import Action
 from gateway.core.steps import Stage
 from gateway.inspection import processes
+from gateway.inspection.edits import EditError
 from gateway.inspection.loader import LoadedPlugin, PluginSpec, check_plugins, load_plugins
+from gateway.inspection.message import Message
 from gateway.inspection.pipeline import Judgement, Pipeline
+from gateway.inspection.verdict import VERDICTS, Modify
 from tests.support.processes import wait_until
 
 from .samples import SIGNED
@@ -484,3 +490,34 @@ def test_the_table_overrules_the_class(tmp_path: Path):
     assert (load().in_process, load().memory_limit) == (True, 256 << 20)
     other = load(isolation="thread", memory_limit=1 << 30)
     assert (other.in_process, other.memory_limit) == (False, 1 << 30)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+EDITS = st.lists(st.tuples(*[st.integers(-2, 40)] * 4), max_size=4)
+KEYS = ("verdict", "reason", "edits", "facts", "error", "wrong", "timeout", "memory", "traceback")
+NAMES = st.sampled_from(["pass", "modify", "reject", "quarantine", "discard"])
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), JSON)
+    | st.fixed_dictionaries({"verdict": NAMES, "edits": EDITS | JSON, "reason": st.text() | JSON}),
+    st.binary(max_size=60),
+)
+def test_no_answer_of_a_worker_does_harm(answer: dict[str, Any], octets: bytes):
+    """A verdict that can be laid in, or an error that is told of: whatever a worker answers."""
+    message = Message.of(b"Subject: hello\r\n\r\nHello.\r\n")
+    try:
+        verdict = processes._verdict(json.loads(json.dumps(answer)), octets, message)
+    except (TypeError, ValueError, KeyError, TimeoutError, processes.WorkerFailure):
+        return
+    assert isinstance(verdict, VERDICTS)
+    if isinstance(verdict, Modify):
+        try:
+            assert len(verdict.edits.apply()) == verdict.edits.new_size()
+        except EditError:
+            pass  # over each other: the pipeline tells of that
+    assert all(isinstance(key, str) and isinstance(value, str) for key, value in message.facts.items())
