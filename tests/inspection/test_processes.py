@@ -284,13 +284,13 @@ def test_failures_that_take_the_process_with_them(bench: Bench, what: str, detai
 
 @pytest.mark.parametrize("what", ["hang", "spin"])
 def test_one_that_takes_too_long_is_killed(tmp_path: Path, what: str):
-    bench = Bench(tmp_path, time_limit=1.5)
+    bench = Bench(tmp_path, time_limit=4.0)
     try:
         pid = bench.passes()
         began = time.monotonic()
         (ran,) = bench.judge(what).runs
-        assert time.monotonic() - began < 5
-        assert (ran.result, ran.applied, ran.detail) == ("timeout", "defer", "no verdict within 1.5 s")
+        assert time.monotonic() - began < 8
+        assert (ran.result, ran.applied, ran.detail) == ("timeout", "defer", "no verdict within 4 s")
         assert not lives(int(pid))
         assert bench.passes() != pid
     finally:
@@ -340,7 +340,7 @@ def test_one_that_starts_slowly_is_waited_for_by_the_next_message(tmp_path: Path
 def test_messages_wait_for_a_free_process_within_their_time(tmp_path: Path):
     import asyncio
 
-    bench = Bench(tmp_path, time_limit=2.0)
+    bench = Bench(tmp_path, time_limit=4.0)
     try:
         bench.passes()
 
@@ -351,9 +351,9 @@ def test_messages_wait_for_a_free_process_within_their_time(tmp_path: Path):
 
         began = time.monotonic()
         results = [one.runs[0] for one in run(two())]
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 8
         assert [one.result for one in results] == ["timeout"] * 3
-        assert results[1].detail == "no worker process was free within 2 s"
+        assert results[1].detail == "no worker process was free within 4 s"
         assert len(bench.started()) == 1
         bench.passes()
     finally:
