@@ -305,6 +305,7 @@ class Gateway:
         self.hub = Hub(sinks)
         self.metrics.watch_hub(self.hub)
         self.metrics.watch_spool(lambda: self._spool.in_use)
+        self.metrics.watch_threads(lambda: self._runner.plugin_threads.hanging)
         self.metrics.watch_views(self._kept.figures)
         self.metrics.watch_quarantine(self._quarantine_figures)
         self.metrics.certificates(self._parts.certificates)

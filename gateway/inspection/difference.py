@@ -18,6 +18,8 @@ from .scan import Buffer
 
 #: Octets of the text of one part, and of all, that are compared line by line.
 _TEXT, _TEXTS = 256 * 1024, 1024 * 1024
+#: Lines that are compared.
+_LINES = 20_000
 #: Parts that are compared.
 _PARTS = 500
 #: Lines on either side, what both have at their ends left out, that are aligned with each other.
@@ -86,7 +88,7 @@ def _changes(before: list[_Line], after: list[_Line]) -> Iterator[str]:
 
 def _lines(root: Part) -> Iterator[_Line]:
     """Give a message as a person reads it: each part's header, then its text or its digest."""
-    left = _TEXTS
+    left, lines = _TEXTS, _LINES
     for count, (number, part) in enumerate(numbered(root)):
         if count >= _PARTS:
             yield _Line("more parts", f"{root.end - part.start} octets, {_digest(part)}")
@@ -102,8 +104,12 @@ def _lines(root: Part) -> Iterator[_Line]:
         where = place or "body"
         if part.is_text and size <= min(_TEXT, left):
             left -= size
-            for line in part.text().splitlines():
+            texts = part.text().splitlines()
+            for line in texts[:lines]:
                 yield _Line(where, shown(line, _WIDTH))
+            if len(texts) > lines:
+                yield _Line(where, f"{len(texts) - lines} more lines, {_digest(part)}")
+            lines = max(0, lines - len(texts))
         else:
             name = f" {shown(part.filename, 60)}" if part.filename else ""
             yield _Line(where, f"{size} octets{name}, {_digest(part)}")

@@ -49,21 +49,33 @@ def send(
 
     by_descriptor: octets that are many go by a descriptor.
     """
-    large = by_descriptor and len(octets) > BY_DESCRIPTOR
-    lengths = _LENGTHS.pack(len(head), len(octets), large)
+    descriptor = _in_memory(octets) if by_descriptor and len(octets) > BY_DESCRIPTOR else -1
+    lengths = _LENGTHS.pack(len(head), len(octets), descriptor >= 0)
     _set_time(connection, deadline)
-    if not large:
+    if descriptor < 0:
         connection.sendall(b"".join((lengths, head, octets[:])))
         return
-    descriptor = os.memfd_create("mailgate-message", os.MFD_CLOEXEC)
     try:
-        for start in range(0, len(octets), _PIECE):
-            _write_all(descriptor, octets[start : start + _PIECE])
         socket.send_fds(connection, [lengths], [descriptor])
     finally:
         os.close(descriptor)
     _set_time(connection, deadline)
     connection.sendall(head)
+
+
+def _in_memory(octets: Buffer) -> int:
+    """Return the descriptor of a file in memory; -1 where there can be none, as behind some sandboxes."""
+    try:
+        descriptor = os.memfd_create("mailgate-message", os.MFD_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        for start in range(0, len(octets), _PIECE):
+            _write_all(descriptor, octets[start : start + _PIECE])
+    except OSError:
+        os.close(descriptor)
+        return -1
+    return descriptor
 
 
 def receive(

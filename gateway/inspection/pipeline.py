@@ -371,7 +371,7 @@ class Pipeline:
             return difference(buffer, b"".join(render(buffer, edits)), limits=self._limits)
 
         # A small message is small work, but not as small as that of a pass.
-        return await self._runner.in_thread(work) if size > _LARGE // 16 else work()
+        return await self._runner.in_thread(work) if size > _LARGE // 64 else work()
 
     async def _ask(
         self, loaded: LoadedPlugin, message: Message, start: BodyStart, record: SessionRecord

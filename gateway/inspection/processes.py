@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 from ..core.record import SessionRecord
@@ -41,9 +42,6 @@ _PATIENCE, _FIRST_WAIT, _LONGEST_WAIT = 2, 0.5, 30.0
 #: Octets of edits that a worker may answer with, besides as many as the message has.
 _EDITS = 64 * 1024 * 1024
 
-#: A worker dies with the *thread* that has started it, so that thread must never end.
-_starter = ThreadPoolExecutor(1, "mailgate starter")
-
 
 class WorkerFailure(Exception):
     """A worker could not judge a message; the text says why."""
@@ -61,7 +59,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = _starter.submit(_popen, theirs.fileno()).result()
+                self._process = _starter.popen(theirs.fileno())
             except BaseException:
                 ours.close()
                 raise
@@ -295,13 +293,46 @@ class Workers:
                 self._not_before = time.monotonic() + wait
 
 
-def _popen(descriptor: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "gateway.inspection.worker", str(descriptor), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=(descriptor,),
-    )
+class _Starter:
+    """Starts workers, in a thread that never ends: a worker dies with the *thread* that started it.
+
+    It is a daemon, so that it outlives what waits for the workers' own ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: SimpleQueue[tuple[int, Future[subprocess.Popen[bytes]]]] | None = None
+
+    def popen(self, descriptor: int) -> subprocess.Popen[bytes]:
+        """Start a worker with its end of a socket pair.  Raises OSError."""
+        started: Future[subprocess.Popen[bytes]] = Future()
+        with self._lock:
+            if self._wanted is None:
+                self._wanted = SimpleQueue()
+                threading.Thread(target=self._serve, name="mailgate starter", daemon=True).start()
+            self._wanted.put((descriptor, started))
+        return started.result()
+
+    def _serve(self) -> None:
+        assert self._wanted is not None
+        while True:
+            descriptor, started = self._wanted.get()
+            command = [sys.executable, "-P", "-m", "gateway.inspection.worker"]
+            try:
+                process = subprocess.Popen(
+                    [*command, str(descriptor), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(descriptor,),
+                )
+            except BaseException as error:  # noqa: BLE001 - whoever waits is told
+                started.set_exception(error)
+            else:
+                started.set_result(process)
+                del process
+
+
+_starter = _Starter()
 
 
 def _died(status: int) -> str:

@@ -101,7 +101,8 @@ def _settle(parent: int) -> None:
         os._exit(0)  # it died before it could be watched
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold mail
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold mail
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a plugin prints goes where errors go
 
@@ -110,7 +111,13 @@ def _begin(setup: Setup) -> Plugin:
     if setup.memory_limit:
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = own + setup.memory_limit
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        except (OSError, ValueError) as error:
+            raise RuntimeError(f"can't limit its memory (setrlimit): {error}") from None
     (loaded,) = load_plugins([setup.spec])
     loaded.plugin.start(setup.services)
     return loaded.plugin
@@ -121,7 +128,8 @@ def _serve(connection: socket.socket, plugin: Plugin, request: Request, buffer: 
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + request.cpu_limit) + 2
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    with contextlib.suppress(OSError, ValueError):  # it only backs the gateway's own clock up
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
     message = Message(Content(buffer, request.limits), request.start, request.edit_signed)
     octets = b""
     status = 0

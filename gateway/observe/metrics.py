@@ -72,6 +72,7 @@ class Metrics(Catalogue, Sink, Collector):
         self._hub: Hub | None = None
         self._open: set[str] = set()
         self._spool: Callable[[], float] = lambda: 0
+        self._hanging: Callable[[], float] = lambda: 0
         self._dropped: Callable[[], float] = lambda: 0
         self._quarantine: Callable[[], tuple[float, float, float]] = lambda: (0, 0, 0)
         self._views: Callable[[], tuple[float, float, float, float]] = lambda: (0, 0, 0, 0)
@@ -90,6 +91,10 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_spool(self, octets: Callable[[], float]) -> None:
         """Show how much the spools hold; ``octets`` may be called from another thread."""
         self._spool = octets
+
+    def watch_threads(self, hanging: Callable[[], float]) -> None:
+        """Show how many threads hang in plugins; ``hanging`` may be called from another thread."""
+        self._hanging = hanging
 
     def watch_views(self, figures: Callable[[], tuple[float, float, float, float]]) -> None:
         """Show the cache of rewritten messages: hits, misses, octets, failures of the verdict store."""
@@ -240,6 +245,11 @@ class Metrics(Catalogue, Sink, Collector):
             yield family.family()
         yield GaugeMetricFamily(
             "mailgate_spool_bytes", "Octets that held messages take in memory and on disk.", self._spool()
+        )
+        yield GaugeMetricFamily(
+            "mailgate_plugin_threads_hanging",
+            "Threads in which a plugin is past its time limit and has not come back.",
+            self._hanging(),
         )
         yield CounterMetricFamily(
             "mailgate_log_lines_dropped", "Log lines that could not be written.", self._dropped()

@@ -19,6 +19,8 @@ from gateway.inspection.loader import PluginSpec, load_plugins
 from gateway.plugin import Edits, Message, Part, Plugin
 from tests.cli.support import mailgate
 
+from .names import page_with, table
+
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 REFERENCE = (DOCS / "plugins.md").read_text()
 TUTORIAL = (DOCS / "tutorial.md").read_text()
@@ -154,6 +156,14 @@ def public(kind: type[Any]) -> set[str]:
 def test_every_public_name_is_in_the_reference(kind: type[Any]):
     missing = public(kind) - names_in_code(REFERENCE)
     assert not missing, f"docs/plugins.md does not tell of {kind.__name__}.{', '.join(sorted(missing))}"
+
+
+def test_everything_that_can_be_imported_is_in_the_reference():
+    missing = set(plugin.__all__) - names_in_code(REFERENCE)
+    assert not missing, f"docs/plugins.md does not tell of {', '.join(sorted(missing))}"
+    assert page_with(table()) == REFERENCE, "renew it with `python -m tests.docs.names`"
+    empty = re.findall(r"^\| `(\w+)` \|  \|$", REFERENCE, re.MULTILINE)
+    assert not empty, f"nothing is told of {', '.join(empty)}"
 
 
 def test_every_option_of_the_table_is_in_the_reference():

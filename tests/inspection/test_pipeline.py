@@ -7,8 +7,10 @@ import threading
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.core.outcome import Action
+from gateway.core.outcome import Action, Outcome
 from gateway.core.record import SessionRecord
 from gateway.core.steps import Stage
 from gateway.inspection.answers import Command
@@ -459,3 +461,38 @@ def test_a_message_beyond_a_limit_is_stopped_too():
     assert judgement.ambiguous is not None and judgement.ambiguous.defects == ("too_many_parts",)
     pipeline = Pipeline([], AsyncioRunner(), defects="reject")
     assert run(pipeline.judge(message, start(), RECORD)).ambiguous is None
+
+
+ANSWERS = {
+    "pass": lambda message: Pass(),
+    "add": lambda message: adding("X-Added").answer(message),
+    "cut": lambda message: _cut(message),
+    "reject": lambda message: Reject("no"),
+    "discard": lambda message: Discard(),
+    "raise": raising,
+    "overlap": overlapping,
+    "nonsense": lambda message: 7,
+}
+
+
+def _cut(message: Message) -> Verdict:
+    edits = message.edits()
+    edits.splice(message.size // 2, message.size, b"")
+    return Modify(edits)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(ANSWERS)), st.booleans()), max_size=5),
+    st.sampled_from(["defer", "pass", "reject"]),
+)
+def test_whatever_runs_in_shadow_changes_nothing(row: list[tuple[str, bool]], on_error: str):
+    def judged(plugins: list[tuple[str, bool]]) -> tuple[Outcome, bytes | None]:
+        made = [
+            loaded(Answering(ANSWERS[what]), f"{number}", shadow=shadow, on_error=on_error)
+            for number, (what, shadow) in enumerate(plugins)
+        ]
+        judgement = judge(PLAIN, *made)
+        return judgement.outcome, b"".join(judgement.chunks) if judgement.chunks is not None else None
+
+    assert judged(row) == judged([one for one in row if not one[1]])

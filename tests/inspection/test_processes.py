@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import os
 import signal
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.outcome import Action
 from gateway.core.steps import Stage
 from gateway.inspection import processes
+from gateway.inspection.edits import EditError
 from gateway.inspection.loader import LoadedPlugin, PluginSpec, check_plugins, load_plugins
+from gateway.inspection.message import Message
 from gateway.inspection.pipeline import Judgement, Pipeline
+from gateway.inspection.verdict import VERDICTS, Modify
 from tests.support.processes import wait_until
 
 from .samples import SIGNED
@@ -50,6 +56,7 @@ class Doing(Plugin):
             time.sleep(60)
 
     def stop(self) -> None:
+        time.sleep(0.2)
         (Path(self.options.folder) / f"stopped-{os.getpid()}").touch()
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict:
@@ -277,13 +284,13 @@ def test_failures_that_take_the_process_with_them(bench: Bench, what: str, detai
 
 @pytest.mark.parametrize("what", ["hang", "spin"])
 def test_one_that_takes_too_long_is_killed(tmp_path: Path, what: str):
-    bench = Bench(tmp_path, time_limit=1.5)
+    bench = Bench(tmp_path, time_limit=4.0)
     try:
         pid = bench.passes()
         began = time.monotonic()
         (ran,) = bench.judge(what).runs
-        assert time.monotonic() - began < 5
-        assert (ran.result, ran.applied, ran.detail) == ("timeout", "defer", "no verdict within 1.5 s")
+        assert time.monotonic() - began < 8
+        assert (ran.result, ran.applied, ran.detail) == ("timeout", "defer", "no verdict within 4 s")
         assert not lives(int(pid))
         assert bench.passes() != pid
     finally:
@@ -333,7 +340,7 @@ def test_one_that_starts_slowly_is_waited_for_by_the_next_message(tmp_path: Path
 def test_messages_wait_for_a_free_process_within_their_time(tmp_path: Path):
     import asyncio
 
-    bench = Bench(tmp_path, time_limit=2.0)
+    bench = Bench(tmp_path, time_limit=4.0)
     try:
         bench.passes()
 
@@ -344,9 +351,9 @@ def test_messages_wait_for_a_free_process_within_their_time(tmp_path: Path):
 
         began = time.monotonic()
         results = [one.runs[0] for one in run(two())]
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 8
         assert [one.result for one in results] == ["timeout"] * 3
-        assert results[1].detail == "no worker process was free within 2 s"
+        assert results[1].detail == "no worker process was free within 4 s"
         assert len(bench.started()) == 1
         bench.passes()
     finally:
@@ -428,6 +435,25 @@ def test_it_dies_with_the_gateway_even_in_the_middle_of_a_message(tmp_path: Path
         wait_until(lambda pid=pid: not lives_at_all(pid), 10, "its end")
 
 
+STOPPING = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.inspection.test_processes import Bench
+bench = Bench(Path({folder!r}))
+print(bench.passes(), flush=True)
+bench.pipeline.stop()
+"""
+
+
+def test_its_own_stop_runs_while_the_gateway_ends(tmp_path: Path):
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    code = STOPPING.format(root=root, folder=str(tmp_path))
+    for _ in range(5):
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert (tmp_path / f"stopped-{ended.stdout.strip()}").exists()
+
+
 def lives_at_all(pid: int) -> bool:
     """An orphan's zombie is for init to wait for."""
     try:
@@ -464,3 +490,34 @@ def test_the_table_overrules_the_class(tmp_path: Path):
     assert (load().in_process, load().memory_limit) == (True, 256 << 20)
     other = load(isolation="thread", memory_limit=1 << 30)
     assert (other.in_process, other.memory_limit) == (False, 1 << 30)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+EDITS = st.lists(st.tuples(*[st.integers(-2, 40)] * 4), max_size=4)
+KEYS = ("verdict", "reason", "edits", "facts", "error", "wrong", "timeout", "memory", "traceback")
+NAMES = st.sampled_from(["pass", "modify", "reject", "quarantine", "discard"])
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), JSON)
+    | st.fixed_dictionaries({"verdict": NAMES, "edits": EDITS | JSON, "reason": st.text() | JSON}),
+    st.binary(max_size=60),
+)
+def test_no_answer_of_a_worker_does_harm(answer: dict[str, Any], octets: bytes):
+    """A verdict that can be laid in, or an error that is told of: whatever a worker answers."""
+    message = Message.of(b"Subject: hello\r\n\r\nHello.\r\n")
+    try:
+        verdict = processes._verdict(json.loads(json.dumps(answer)), octets, message)
+    except (TypeError, ValueError, KeyError, TimeoutError, processes.WorkerFailure):
+        return
+    assert isinstance(verdict, VERDICTS)
+    if isinstance(verdict, Modify):
+        try:
+            assert len(verdict.edits.apply()) == verdict.edits.new_size()
+        except EditError:
+            pass  # over each other: the pipeline tells of that
+    assert all(isinstance(key, str) and isinstance(value, str) for key, value in message.facts.items())

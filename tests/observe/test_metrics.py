@@ -310,6 +310,7 @@ def test_what_others_tell_is_shown(bench: Bench) -> None:
     hub = Hub([Raises()])
     bench.metrics.watch_hub(hub)
     bench.metrics.watch_spool(lambda: 4096)
+    bench.metrics.watch_threads(lambda: 3)
     bench.metrics.watch_log(lambda: 7)
     bench.metrics.certificates({"imap": NOW})
     bench.metrics.reactor_lag(0.03)
@@ -318,6 +319,7 @@ def test_what_others_tell_is_shown(bench: Bench) -> None:
     # A function has no class of its own that would tell more.
     assert sum(hub.failures.values()) == 1
     assert bench.get("spool_bytes") == 4096
+    assert bench.get("plugin_threads_hanging") == 3
     assert bench.get("log_lines_dropped_total") == 7
     assert bench.get("tls_certificate_expiry_timestamp_seconds", name="imap") == NOW
     assert bench.get("reactor_lag_seconds_bucket", le="0.05") == 1
