@@ -47,6 +47,7 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.active import FORMS, FRAMES, OBJECTS, RUNNING_SCHEMES, Sanitiser
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.css import EMPTY_URL, plain_css, url_spans
 from .inspection.defects import Defect
@@ -85,8 +86,12 @@ from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdi
 
 __all__ = [
     "EMPTY_URL",
+    "FORMS",
+    "FRAMES",
     "HTML_TYPES",
+    "OBJECTS",
     "PLAIN_TYPES",
+    "RUNNING_SCHEMES",
     "Attribute",
     "Defect",
     "Discard",
@@ -106,6 +111,7 @@ __all__ = [
     "PluginOptions",
     "Quarantine",
     "Reject",
+    "Sanitiser",
     "Services",
     "SessionRecord",
     "Signed",
