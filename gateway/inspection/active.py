@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from html import escape
 
 from .css import plain_css
-from .html import Attribute, Kind, Span, Token, lay_in, tokens
+from .html import Attribute, Kind, Span, Token, decode_references, lay_in, tokens
 
 #: Schemes that can never be let through.
 RUNNING_SCHEMES = frozenset({"javascript", "vbscript", "livescript", "jscript", "mocha", "data"})
@@ -192,7 +192,9 @@ class _Pass:
         if raw.name in _WITH_CONTENT and raw.name in self.elements:
             new = ""
         elif raw.name == "style":
-            spans = _css_spans(content, content, _MARKUP_IN_CSS if not _is_commented(content) else None)
+            # Within <svg> the references of a style are decoded.
+            markup = None if _is_commented(content) else _MARKUP_IN_CSS
+            spans = _css_spans(content, decode_references(content), markup)
             if spans is not None:
                 self.found += [(raw.start + one[0], raw.start + one[1], one[2]) for one in spans]
                 self.removed["style"] += bool(spans)

@@ -107,7 +107,8 @@ class Simple(HTMLParser):
 
 def by_standard_library(html: str) -> list[str]:
     parser = Simple()
-    parser.feed(html)
+    # Older ones look for "]>", even within the next comment.
+    parser.feed(html.replace("<![endif]-->", "<![endif]>-->"))
     parser.close()
     return parser.found
 
@@ -161,6 +162,7 @@ VECTORS = [
     "<svg><script>alert&#40;1)</script></svg>",
     "<svg><script/href=data:,alert(1) /></svg>",
     "<svg><style><img src=x onerror=alert(1)></style></svg>",
+    "<svg><style>p{x:&#101;xpression(alert(1))}</style></svg>",
     "<svg><title><script>alert(1)</script></title></svg>",
     "<svg><![CDATA[><img src=x onerror=alert(1)>]]></svg>",
     "<![CDATA[ a> <!-- ]]><img src=x onerror=alert(1)> -->",
