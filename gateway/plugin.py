@@ -63,6 +63,7 @@ from .inspection.html import (
     decode_references,
     decode_with_offsets,
     lay_in,
+    quiet_tags,
     tags,
     tokens,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "is_web",
     "lay_in",
     "plain_css",
+    "quiet_tags",
     "scheme_of",
     "shown",
     "shown_host",

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from html import escape
 
 from .css import plain_css
-from .html import Attribute, Kind, Span, Token, decode_references, lay_in, tokens
+from .html import Attribute, Kind, Span, Token, decode_references, lay_in, quiet_tags, tokens
 
 #: Schemes that can never be let through.
 RUNNING_SCHEMES = frozenset({"javascript", "vbscript", "livescript", "jscript", "mocha", "data"})
@@ -52,6 +52,12 @@ _ODD_CHARSET = re.compile(r"utf-?7|utf-?16|utf-?32|iso-?2022|hz-gb|scsu|bocu|ebc
 _MOST_PASSES = 5
 
 
+#: A style that can run nothing, whoever reads it.
+_QUIET_STYLE = (
+    r"""style="(?![^"]*?(?:expression|binding|behavio|script|link))[A-Za-z0-9 :;#%.,!\-'()\r\n\t]*+\""""
+)
+
+
 class Sanitiser:
     """Finds what is active in HTML.
 
@@ -62,6 +68,8 @@ class Sanitiser:
     def __init__(self, groups: Iterable[frozenset[str]], schemes: Iterable[str]) -> None:
         self.elements = _ALWAYS.union(*groups)
         self.schemes = frozenset(schemes)
+        safe = "|".join(sorted(map(re.escape, self.schemes)))
+        self.quiet = quiet_tags(_QUIET_STYLE, rf"""(?:href|src)="(?:{safe}):[^"]*+\"""")
 
     def spans(self, text: str, removed: Counter[str]) -> list[Span]:
         """Return the replacements that leave nothing active; count in ``removed`` what they take.
@@ -85,6 +93,7 @@ class _Pass:
         self.text = text
         self.elements = rules.elements
         self.schemes = rules.schemes
+        self.quiet = rules.quiet
         self.removed = removed
         self.found: list[Span] = []
 
@@ -94,7 +103,7 @@ class _Pass:
 
     def _range(self, start: int, end: int) -> None:
         opened: Token | None = None  # of raw text, as long as its text hasn't come
-        for token in tokens(self.text, start, end):
+        for token in tokens(self.text, start, end, quiet=self.quiet):
             if opened is not None and token.kind is not Kind.RAW:
                 self._cut(opened.start, opened.end, "unclosed")
             opened = None
@@ -216,7 +225,7 @@ class _Pass:
         """Tell whether all programs see a comment or a declaration end in the same place."""
         piece = self.text[token.start : token.end]
         if token.kind is Kind.COMMENT:
-            return token.closed and len(piece) > 6 and piece.endswith("-->")
+            return token.closed and len(piece) > 6 and piece.endswith("-->") and "<!--" not in piece[1:]
         if token.kind is not Kind.DECLARATION:
             return False
         if not token.closed:  # what stands at the end of a conditional comment

@@ -260,6 +260,8 @@ VECTORS = [
     "<!-- --!><script>alert(1)</script>-->",
     "<!--><a title='--><img src=x onerror=alert(1)>'>",
     "<!-- <script>alert(1)</script>",
+    "<!-- <!-- --><script>alert(1)</script> -->",
+    '<p style="' + "color:red;" * 3000 + 'width:expression(alert(1))">',
     "<!--[if mso]><script>alert(1)</script><![endif]-->",
     "<!--[if mso]><a title='--><script>alert(1)</script>'><![endif]-->",
     "<!--[if mso]><p onclick=alert(1) style='behavior:url(x)'><![endif]-->",
