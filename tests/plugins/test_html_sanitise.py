@@ -65,6 +65,9 @@ RUNS = re.compile(r"^(?:javascript|vbscript|livescript|data:(?!image/))")
 CSS_RUNS = re.compile(r"expression\s*\(|-moz-binding|(?:java|vb)script:|(?<![\w-])behavior\s*:\s*url\(x")
 
 
+CONDITIONAL = re.compile(r"<!--\[if[^\]>]*\]>((?:(?!-->).)*?)(?:<!\[endif\])?-->", re.DOTALL)
+
+
 def wrong(tag: str, attributes: list[tuple[str, str | None]]) -> list[str]:
     found = [tag] if tag.rpartition(":")[2] in ACTIVE else []
     for name, value in attributes:
@@ -118,7 +121,7 @@ def active(html: str) -> list[str]:
     found = by_lexbor(html) + by_standard_library(html)
     for before in ("<svg>", "<math>", "<table><tr>", "<div title='x'>", "<svg><title>", "<math><mtext>"):
         found += by_lexbor(before + html)
-    opened = re.sub(r"<!--\[if[^\]]*\]>|<!\[endif\]-->", "", html)
+    opened = CONDITIONAL.sub(r"\1", html)
     return found + (by_lexbor(opened) if opened != html else [])
 
 
