@@ -40,6 +40,9 @@ Everything about a message (its octets, its header, its parts, its envelope) is 
 :class:`Message`, what is known of the session in :class:`SessionRecord`.  A plugin sees no
 transport and no password.  The verdicts are ``Pass()``, ``Modify(edits)``, ``Reject(reason)``,
 ``Quarantine(reason)`` and ``Discard()``; any other answer counts as a failure of the plugin.
+
+HTML is read as offsets into ``part.text()`` (``tokens``, ``tags``), URLs of running text too
+(``find_urls``), and changed by ``Edits.replace_spans``; ``editable_texts`` gives the parts.
 '''
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class _Pass:
                 opened = token if raw else None
             elif token.kind is Kind.END:
                 self._end(token)
-            elif not self._is_plain(token, end):
+            elif not self._is_plain(token, start, end):
                 self._cut(token.start, token.end, str(token.kind).partition(" ")[0])
         if opened is not None:
             self._cut(opened.start, opened.end, "unclosed")
@@ -221,15 +221,16 @@ class _Pass:
     def _plain_end(self, comment: Token) -> bool:
         return self.text.startswith("-->", comment.content_end)
 
-    def _is_plain(self, token: Token, end: int) -> bool:
+    def _is_plain(self, token: Token, start: int, end: int) -> bool:
         """Tell whether all programs see a comment or a declaration end in the same place."""
         piece = self.text[token.start : token.end]
         if token.kind is Kind.COMMENT:
             return token.closed and len(piece) > 6 and piece.endswith("-->") and "<!--" not in piece[1:]
         if token.kind is not Kind.DECLARATION:
             return False
-        if not token.closed:  # what stands at the end of a conditional comment
-            return end < len(self.text) and piece in ("<!", "<![endif]")
+        if not token.closed:  # what stands at the end of a conditional comment, or is all of one
+            alone = piece == "<!" and not self.text[start : token.start].strip()
+            return end < len(self.text) and (alone or piece == "<![endif]")
         odd = piece.count('"') % 2 or piece.count("'") % 2 or "<" in piece[1:]
         return not odd and not piece.startswith("</")
 
