@@ -53,7 +53,7 @@ from .core.text import shown
 from .inspection.active import FORMS, FRAMES, OBJECTS, RUNNING_SCHEMES, Sanitiser
 from .inspection.base import Plugin, PluginOptions, Services
 from .inspection.css import EMPTY_URL, plain_css, url_spans
-from .inspection.defects import Defect
+from .inspection.defects import Defect, DefectKind
 from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.fields import Field
@@ -98,6 +98,7 @@ __all__ = [
     "RUNNING_SCHEMES",
     "Attribute",
     "Defect",
+    "DefectKind",
     "Discard",
     "EditError",
     "Edits",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from .parts import Part
+from .part import Part
+from .rendering import Rank, Splice
 from .scan import find
-
-#: What to replace and with what: start, end, data.
-Splice = tuple[int, int, bytes]
 
 
 def eol_of(part: Part) -> bytes:
@@ -25,14 +23,14 @@ def root_of(part: Part) -> Part:
 
 def begins_line(part: Part, place: int) -> bool:
     """Tell whether an offset stands at the beginning of a line."""
-    return place <= part.start or part.buffer[place - 1 : place] == b"\n"
+    return place <= 0 or part.buffer[place - 1 : place] == b"\n"
 
 
 def replace_field(part: Part, start: int, end: int, data: bytes, eol: bytes) -> Splice:
     """Put a whole field, line end included, in place of one; a line end that is missing stays so."""
     if data and part.buffer[end - 1 : end] != b"\n":
         data = data[: -len(eol)]
-    return start, end, data
+    return Splice(start, end, data, Rank.FIELD, part.depth)
 
 
 def change_fields(
@@ -52,18 +50,20 @@ def change_fields(
             data = wanted.pop(field.name) + eol
             splices.append(replace_field(part, field.start, field.end, data, eol))
         elif field.name in fields or field.name in dropped:
-            splices.append((field.start, field.end, b""))
+            splices.append(Splice(field.start, field.end, b"", Rank.FIELD, part.depth))
     added = b"".join(data + eol for data in wanted.values())
+    lead = tail = b""
     if part.header_end == part.body_start and (added or body):
         # There is no blank line between the header and what is to come.
-        added += eol
+        tail = eol
         if part.header_end == part.start and _joins_header(part):
             cut = part.buffer[part.start - 1 : part.start] != b"\n"
-            added = (eol + eol if cut else eol) + added
+            lead = eol + eol if cut else eol
         elif not begins_line(part, _end_without(part, splices)):
-            added = eol + added
-    if added:
-        splices.append((part.header_end, part.header_end, added))
+            lead = eol
+    if added or tail:
+        place = part.header_end
+        splices.append(Splice(place, place, added, Rank.FIELD, part.depth, lead, tail))
     return splices
 
 
@@ -76,8 +76,19 @@ def _joins_header(part: Part) -> bool:
 def _end_without(part: Part, splices: list[Splice]) -> int:
     """Return where the header ends once the last fields are taken away."""
     place = part.header_end
-    for start, end, data in reversed(splices):
-        if end != place or data:
+    for one in reversed(splices):
+        if one.end != place or one.data:
             break
-        place = start
+        place = one.start
     return place
+
+
+def closing_line(part: Part, eol: bytes) -> list[Splice]:
+    """Return the line end that a part of no octets lacks before the delimiter behind it."""
+    parent = part.parent
+    if parent is None or not parent.is_multipart or part.start != part.end:
+        return []
+    delimiter = b"--" + parent.boundary
+    if part.buffer[part.end : part.end + len(delimiter)] != delimiter:
+        return []
+    return [Splice(part.end, part.end, eol, Rank.CLOSING, part.depth - 1)]

@@ -84,11 +84,14 @@ def split_header(buffer: Buffer, start: int, end: int, budget: Budget) -> Header
         lines.pop()
     elif cut:
         lines.pop()  # the line that the limit has cut
+    _look_for_odd_octets(block, buffer[stop:body] if blank >= 0 else b"", defects)
     last = len(lines) - 1
     for index, line in enumerate(lines):
         size = len(line) + (1 if index < last or block.endswith(b"\n") or cut else 0)
         if line[:1] in (b" ", b"\t") and fields:
             fields[-1].end += size
+            if not line.strip() and Defect.BLANK_FOLD not in defects:
+                defects.append(Defect.BLANK_FOLD)
         else:
             name, colon, _ = line.partition(b":")
             clean = name.rstrip(b" \t")
@@ -98,6 +101,8 @@ def split_header(buffer: Buffer, start: int, end: int, budget: Budget) -> Header
                     cut = True
                     break
                 budget.fields -= 1
+                if clean != name and _is_mime(clean) and Defect.BLANK_BEFORE_COLON not in defects:
+                    defects.append(Defect.BLANK_BEFORE_COLON)
                 fields.append(
                     Field(
                         buffer, clean.decode("ascii").lower(), position, position + len(name), position + size
@@ -118,6 +123,21 @@ def split_header(buffer: Buffer, start: int, end: int, budget: Budget) -> Header
     if blank < 0:
         return Header(fields, end, end, defects)
     return Header(fields, blank, body, defects)
+
+
+def _look_for_odd_octets(block: bytes, blank: bytes, defects: list[Defect]) -> None:
+    if b"\0" in block:
+        defects.append(Defect.NUL_IN_HEADER)
+    pairs = block.count(b"\r\n")
+    if block.count(b"\r") != pairs:
+        defects.append(Defect.CR_IN_HEADER)
+    lone = block.count(b"\n") - pairs
+    if (lone and blank == b"\r\n") or (pairs and blank == b"\n"):
+        defects.append(Defect.MIXED_LINE_ENDS)
+
+
+def _is_mime(name: bytes) -> bool:
+    return name.lower().startswith((b"content-", b"mime-version"))
 
 
 def _blank_line(buffer: Buffer, start: int, end: int) -> tuple[int, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 from ..core.steps import BodyStart, Envelope, Stage
 from ..core.text import shown
-from .defects import Defect, Limits
+from .defects import Defect, DefectKind, Limits
 from .edits import Edits
 from .parts import Part, parse
+from .readings import find_readings
 from .scan import Buffer
 from .signatures import Signed, find_signed
 
@@ -29,6 +31,29 @@ class Content:
     @cached_property
     def signed(self) -> tuple[Signed, ...]:
         return find_signed(self.root)
+
+    @cached_property
+    def readings(self) -> tuple[Part, ...]:
+        """What other programs may see in ambiguous parts: see :mod:`readings`."""
+        return find_readings(self.root, self._limits)
+
+    @cached_property
+    def ambiguity(self) -> tuple[Defect, ...]:
+        """The defects because of which another program may see what no plugin saw.
+
+        Those that are ambiguous and those of a limit, each once, in the order of the parts.
+        It reads the encoded bodies once, at the speed of C.
+        """
+        readings = self.readings  # a limit on them becomes a defect of the root
+        trees = (self.root, *readings)
+        found = [
+            defect
+            for tree in trees
+            for part in tree.walk()
+            for defect in (*part.defects, *part.content_defects)
+            if defect.kind is not DefectKind.HARMLESS
+        ]
+        return tuple(dict.fromkeys(found))
 
 
 class Message:
@@ -114,10 +139,29 @@ class Message:
         """The message identifier with its angle brackets (RFC 5322 3.6.4); "" if there is none."""
         return (self.header("message-id") or "").strip()
 
+    def walk(self) -> Iterator[Part]:
+        """Give every part that some program may see, those of the message itself first.
+
+        Behind them come those of other readings: of a message/rfc822 that is encoded, of a
+        part with two content types and the like.  They have a buffer of their own and can't
+        be edited; their ``origin`` is what may be.
+        """
+        yield from self.root.walk()
+        for reading in self._content.readings:
+            yield from reading.walk()
+
     @property
     def defects(self) -> list[tuple[Part, Defect]]:
-        """Everything that is wrong with the structure, part by part."""
+        """Everything that is wrong with the structure, part by part.
+
+        What is wrong within the bodies is in ``part.content_defects``.
+        """
         return [(part, defect) for part in self.root.walk() for defect in part.defects]
+
+    @property
+    def ambiguity(self) -> tuple[Defect, ...]:
+        """The defects because of which another program may see what no plugin saw; () is good."""
+        return self._content.ambiguity
 
     @property
     def signed(self) -> tuple[Signed, ...]:
@@ -128,12 +172,16 @@ class Message:
         """Tell whether the body of a part may be edited.
 
         Not where a signature or an encryption covers it, unless the plugin's option
-        ``edit_signed`` is on.  Edits made all the same are dropped by the pipeline.
+        ``edit_signed`` is on.  Edits made all the same are dropped by the pipeline.  Never a
+        part of another reading.
         """
+        if part.buffer is not self.buffer:
+            return False
         return self._edit_signed or self.cover_of(part) is None
 
     def cover_of(self, part: Part) -> Signed | None:
         """Return what covers the body of a part, or None."""
+        part = part.origin
         for one in self.signed:
             if one.start <= part.body_start and part.end <= one.end:
                 return one

@@ -23,12 +23,19 @@ class Structured:
     value: lower-case, "multipart/mixed" or "attachment"; "" if there is none.
     parameters: lower-case names, decoded values.
     codec: in which the octets were read, "utf-8", or "latin-1" where they are no UTF-8.
+    others: values that another program may take for a parameter, by its name.
     """
 
     value: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
     codec: str = "utf-8"
+    others: dict[str, list[str]] = field(default_factory=dict)
+
+    def take_other(self, name: str, value: str) -> None:
+        """Remember another value of a parameter."""
+        if value not in self.others.setdefault(name, []):
+            self.others[name].append(value)
 
 
 Piece = tuple[bool, str]  # whether it was quoted, and the text
@@ -113,7 +120,9 @@ def _collect(segments: list[list[Piece]], result: Structured) -> None:
         base, star, section = name.partition("*")
         if not star:
             if name in plain:
-                result.defects.append(Defect.DUPLICATE_PARAMETER)
+                if value != plain[name]:
+                    result.defects.append(Defect.DUPLICATE_PARAMETER)
+                    result.take_other(name, value)
             else:
                 plain[name] = value
             continue
@@ -129,10 +138,29 @@ def _collect(segments: list[list[Piece]], result: Structured) -> None:
         else:
             parts[index] = (value, extended)
     for name, value in plain.items():
-        result.parameters[name] = decode_words(value.encode()) if "=?" in value and name in _NAMES else value
+        result.parameters[name] = _without_words(name, value, result) if "=?" in value else value
     for name, parts in sections.items():
         # Where a plain one stands beside it, it is for programs that don't know RFC 2231.
-        result.parameters[name] = _join(parts, result.defects)
+        joined = _join(parts, result.defects)
+        if result.parameters.get(name, joined) != joined:
+            result.take_other(name, result.parameters[name])
+            if name not in _NAMES:
+                result.defects.append(Defect.DUPLICATE_PARAMETER)
+        result.parameters[name] = joined
+
+
+def _without_words(name: str, value: str, result: Structured) -> str:
+    """Return a name with its encoded words decoded, which RFC 2047 5 forbids and most programs do."""
+    decoded = decode_words(value.encode())
+    if decoded == value:
+        return value
+    if name not in _NAMES:
+        result.defects.append(Defect.ENCODED_WORD_PARAMETER)
+        result.take_other(name, decoded)
+        return value
+    result.defects.append(Defect.ENCODED_WORD_NAME)
+    result.take_other(name, value)
+    return decoded
 
 
 _NAMES = ("name", "filename")
@@ -165,15 +193,14 @@ def _join(parts: dict[int, tuple[str, bool]], defects: list[Defect]) -> str:
 
 
 def format_structured(name: str, value: str, parameters: dict[str, str], eol: str) -> str:
-    """Write such a field, each parameter on a line of its own, without the last line end."""
+    """Write such a field, each parameter on a line of its own, without the last line end.
+
+    What is not ASCII or too long for a line is encoded and continued (RFC 2231 3, 4).
+    """
     lines = [f"{name}: {value}"]
     for key, text in parameters.items():
-        if not text.isascii() or not text.isprintable():
-            encoded = "".join(
-                chr(octet) if chr(octet).isalnum() and octet < 128 else f"%{octet:02X}"
-                for octet in text.encode("utf-8", "replace")
-            )
-            lines.append(f"{key}*=utf-8''{encoded}")
+        if not text.isascii() or not text.isprintable() or len(text) > _LONGEST_PLAIN:
+            lines += _extended(key, text)
         elif _TOKEN.fullmatch(text):
             lines.append(f"{key}={text}")
         else:
@@ -182,4 +209,19 @@ def format_structured(name: str, value: str, parameters: dict[str, str], eol: st
     return f";{eol}\t".join(lines)
 
 
+def _extended(key: str, text: str) -> list[str]:
+    octets = [
+        chr(octet) if octet < 128 and chr(octet).isalnum() else f"%{octet:02X}"
+        for octet in text.encode("utf-8", "replace")
+    ]
+    if sum(map(len, octets)) <= _LONGEST_PLAIN:
+        return [f"{key}*=utf-8''{''.join(octets)}"]
+    pieces = ["".join(octets[at : at + _SECTION]) for at in range(0, len(octets), _SECTION)]
+    pieces[0] = f"utf-8''{pieces[0]}"
+    return [f"{key}*{index}*={piece}" for index, piece in enumerate(pieces)]
+
+
+#: Characters of a parameter on one line, and octets of one section, encoded three characters each.
+_LONGEST_PLAIN = 200
+_SECTION = 60
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")

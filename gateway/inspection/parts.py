@@ -7,180 +7,17 @@ delimiter lines only.  There is no recursion, and :class:`Limits` bounds all wor
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
-from . import charsets
 from .defects import Defect, Limits
-from .embedded import Embedded, find_embedded
-from .fields import Budget, Field, split_header
-from .parameters import Structured, parse_structured
+from .fields import Budget
+from .part import IDENTITY_ENCODINGS, Part
 from .scan import Buffer, find
-from .words import decode_base64
+
+__all__ = ["IDENTITY_ENCODINGS", "LONGEST_TAIL", "Part", "clash", "parse"]
 
 #: A delimiter line is no longer than this behind its boundary.
-_LONGEST_TAIL = 1000
-MESSAGE_TYPES = ("message/rfc822", "message/global", "message/news")
-TNEF_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
-_TNEF_MAGIC = b"\x78\x9f\x3e\x22"
-IDENTITY_ENCODINGS = ("7bit", "8bit", "binary")
-
-
-class Part:
-    """One entity: the message itself, a part of a multipart, or an enclosed message.
-
-    start: offset of its header.  header_end: behind its last field.  body_start: behind the
-    blank line.  end: behind its last octet; the line end before a delimiter is not its own.
-    fields: its header, first to last.  defects: what is wrong with this part itself.
-    """
-
-    def __init__(
-        self, buffer: Buffer, start: int, end: int, parent: Part | None, budget: Budget, limits: Limits
-    ) -> None:
-        header = split_header(buffer, start, end, budget)
-        self.buffer = buffer
-        self.start = start
-        self.header_end = header.end
-        self.body_start = header.body
-        self.end = end
-        self.parent = parent
-        self.depth: int = parent.depth + 1 if parent is not None else 0
-        self.fields: list[Field] = header.fields
-        self.children: list[Part] = []
-        self.defects: list[Defect] = header.defects
-        self._codec = "utf-8"
-        self.content_type, self.parameters = self._read_type(limits)
-        self.transfer_encoding = self._read_encoding()
-
-    def __repr__(self) -> str:
-        return f"Part({self.content_type}, {self.start}, {self.body_start}, {self.end})"
-
-    # -- header ------------------------------------------------------------
-
-    def get_all(self, name: str) -> list[Field]:
-        """Return every field of that name (any case), first to last."""
-        name = name.lower()
-        return [one for one in self.fields if one.name == name]
-
-    def get(self, name: str) -> Field | None:
-        """Return the first field of that name, or None."""
-        name = name.lower()
-        return next((one for one in self.fields if one.name == name), None)
-
-    def _read_type(self, limits: Limits) -> tuple[str, dict[str, str]]:
-        found = self.get_all("content-type")
-        if len(found) > 1:
-            self.defects.append(Defect.DUPLICATE_CONTENT_TYPE)
-        if not found:
-            in_digest = self.parent is not None and self.parent.content_type == "multipart/digest"
-            return ("message/rfc822" if in_digest else "text/plain"), {}  # RFC 2046 5.1.5
-        parsed = parse_structured(found[0].raw_value, limits.parameters)
-        self.defects += parsed.defects
-        self._codec = parsed.codec
-        major, slash, minor = parsed.value.partition("/")
-        if not (major and slash and minor) or "/" in minor:
-            self.defects.append(Defect.BAD_CONTENT_TYPE)
-            return "text/plain", parsed.parameters  # RFC 2045 5.2
-        return parsed.value, parsed.parameters
-
-    def _read_encoding(self) -> str:
-        found = self.get_all("content-transfer-encoding")
-        if not found:
-            return "7bit"
-        if len(found) > 1:
-            self.defects.append(Defect.DUPLICATE_ENCODING)
-        value = parse_structured(found[0].raw_value, 0).value
-        if value not in (*IDENTITY_ENCODINGS, "base64", "quoted-printable"):
-            self.defects.append(Defect.UNKNOWN_ENCODING)
-        return value
-
-    @cached_property
-    def _disposition(self) -> Structured:
-        found = self.get("content-disposition")
-        return parse_structured(found.raw_value) if found is not None else Structured()
-
-    @property
-    def disposition(self) -> str:
-        """ "attachment", "inline", another word, or "" (RFC 2183), lower-case."""
-        return self._disposition.value
-
-    @property
-    def filename(self) -> str:
-        """The name for the file, decoded, from either field; "" if there is none.  Don't trust it."""
-        return self._disposition.parameters.get("filename") or self.parameters.get("name", "")
-
-    @property
-    def charset(self) -> str:
-        """The declared charset, lower-case; "" if there is none."""
-        return self.parameters.get("charset", "").strip().lower()
-
-    @property
-    def boundary(self) -> bytes:
-        """The boundary of a multipart; b"" if it has none."""
-        return self.parameters.get("boundary", "").rstrip().encode(self._codec, "replace")
-
-    # -- kind --------------------------------------------------------------
-
-    @property
-    def is_multipart(self) -> bool:
-        return self.content_type.startswith("multipart/")
-
-    @property
-    def is_message(self) -> bool:
-        """A whole message within this one."""
-        return self.content_type in MESSAGE_TYPES
-
-    @property
-    def is_text(self) -> bool:
-        return self.content_type.startswith("text/")
-
-    @property
-    def is_tnef(self) -> bool:
-        """Outlook's own container of attachments, by its type, name or first octets (MS-OXTNEF)."""
-        if self.content_type in TNEF_TYPES or self.filename.lower() == "winmail.dat":
-            return True
-        first = self.buffer[self.body_start : min(self.end, self.body_start + 64)]
-        if self.transfer_encoding == "base64":
-            first = decode_base64(first)
-        return first.startswith(_TNEF_MAGIC)
-
-    @property
-    def is_attachment(self) -> bool:
-        """Meant to be kept as a file rather than shown: by its disposition or its name."""
-        return self.disposition == "attachment" or bool(self.filename)
-
-    def walk(self) -> Iterator[Part]:
-        """Give this part and all below it, in the order of the message."""
-        stack = [self]
-        while stack:
-            part = stack.pop()
-            yield part
-            stack.extend(reversed(part.children))
-
-    # -- body --------------------------------------------------------------
-
-    @property
-    def raw_body(self) -> bytes:
-        """The body's octets as they stand: a copy."""
-        return self.buffer[self.body_start : self.end]
-
-    def content(self) -> bytes:
-        """Return the body with its transfer encoding undone, leniently: a copy."""
-        if self.transfer_encoding == "base64":
-            return decode_base64(self.raw_body)
-        if self.transfer_encoding == "quoted-printable":
-            return binascii.a2b_qp(self.raw_body)
-        return self.raw_body
-
-    def embedded(self) -> list[Embedded]:
-        """Return the files that stand encoded in a text part's own text; [] for other parts."""
-        return find_embedded(self.content(), self.charset) if self.is_text else []
-
-    def text(self) -> str:
-        """Return the body as text in its declared charset; what can't be decoded is U+FFFD."""
-        return charsets.decode(self.content(), self.charset)
+LONGEST_TAIL = 1000
 
 
 @dataclass(slots=True)
@@ -211,12 +48,15 @@ class _Parser:
                 self._multipart(part)
             elif part.is_message:
                 self._message(part)
+            elif part.content_type == "message/partial":
+                part.defects.append(Defect.PARTIAL_MESSAGE)
             self.open.extend(reversed(part.children))
         return root
 
     def _message(self, part: Part) -> None:
         if part.transfer_encoding not in IDENTITY_ENCODINGS:
-            part.defects.append(Defect.ENCODED_MESSAGE)
+            if part.content_type != "message/global":  # RFC 6532 3.5
+                part.defects.append(Defect.ENCODED_MESSAGE)
         elif part.depth >= self.limits.depth:
             part.defects.append(Defect.TOO_DEEP)
         elif self.parts <= 0:
@@ -228,6 +68,11 @@ class _Parser:
         if part.transfer_encoding not in IDENTITY_ENCODINGS:
             part.defects.append(Defect.ENCODED_MULTIPART)
         boundary = part.boundary
+        written = part.parameters.get("boundary", "")
+        if not written.isascii() or written.endswith((" ", "\t")):
+            part.defects.append(Defect.BAD_BOUNDARY)
+        if len(written) > 70:
+            part.defects.append(Defect.LONG_BOUNDARY)
         if not boundary:
             part.defects.append(Defect.MISSING_BOUNDARY)
             return
@@ -237,7 +82,7 @@ class _Parser:
             return
         outer = part.parent
         while outer is not None:
-            if outer.is_multipart and outer.boundary and _clash(outer.boundary, boundary):
+            if outer.is_multipart and clash(outer.boundary, boundary):
                 part.defects.append(Defect.BOUNDARY_CLASH)
                 break
             outer = outer.parent
@@ -253,10 +98,10 @@ class _Parser:
             behind = line + len(delimiter)
             newline = find(buffer, b"\n", behind, end)
             next_line = newline + 1 if newline >= 0 else end
-            tail = buffer[behind : min(next_line, behind + _LONGEST_TAIL)]
+            tail = buffer[behind : min(next_line, behind + LONGEST_TAIL)]
             kind = tail.strip(b" \t\r\n")
             closes = kind == b"--" and tail.startswith(b"--")
-            if next_line - behind > _LONGEST_TAIL or (kind and not closes):
+            if next_line - behind > LONGEST_TAIL or (kind and not closes):
                 if Defect.BOUNDARY_PREFIX not in part.defects:
                     part.defects.append(Defect.BOUNDARY_PREFIX)
                 self.lookalikes -= 1
@@ -275,9 +120,9 @@ class _Parser:
                     part.defects.append(Defect.TOO_MANY_PARTS)
                     return
             line = self._next(next_line, end, delimiter, next_line)
-        if final:
+        if final and part.children:
             return
-        if begun < 0:
+        if final or begun < 0:
             part.defects.append(Defect.BOUNDARY_NOT_FOUND)
             return
         part.defects.append(Defect.MISSING_FINAL_BOUNDARY)
@@ -298,8 +143,9 @@ def _before_line(buffer: Buffer, line: int, floor: int) -> int:
     return line - 1
 
 
-def _clash(one: bytes, other: bytes) -> bool:
-    return one.startswith(other) or other.startswith(one)
+def clash(one: bytes, other: bytes) -> bool:
+    """Tell whether one boundary's delimiter begins like the other's."""
+    return bool(one and other) and (one.startswith(other) or other.startswith(one))
 
 
 def parse(buffer: Buffer, limits: Limits | None = None) -> Part:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .edits import Edit, Edits
-from .parts import Part
+from .part import Part
 from .scan import find
 from .words import unfold
 

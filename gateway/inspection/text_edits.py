@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass, field
 
 from . import charsets
 from .parameters import format_structured
-from .parts import IDENTITY_ENCODINGS, Part
+from .part import IDENTITY_ENCODINGS, Part
 from .transfer import (
     BASE64_LINE,
     MOST_ENCODED,
@@ -19,7 +18,7 @@ from .transfer import (
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64
+from .words import decode_quoted_printable, stands_alone
 
 _QUOTED_LINE = 75  # and the "=" of a soft line break
 
@@ -150,7 +149,7 @@ def _into_quoted_printable(
         at = raw.lower().rfind(content[place : place + 6].lower())
         data = _softened(raw, at, data, eol)
     meets = at >= 0 and makes_delimiter(data, raw[:at], raw[at:], boundaries_around(part))
-    if at >= 0 and not meets and binascii.a2b_qp(raw[:at] + data + raw[at:]) == wanted:
+    if at >= 0 and not meets and decode_quoted_printable(raw[:at] + data + raw[at:]) == wanted:
         return TextChange(part.body_start + at, part.body_start + at, data)
     return whole_body(part, wanted, eol)
 
@@ -173,12 +172,11 @@ def _into_base64(part: Part, content: bytes, place: int, octets: bytes, eol: byt
     step = raw.find(b"\n") + 1
     line = len(raw[:step].rstrip(b"\r\n"))
     kept = place // (line // 4 * 3) if line >= 4 and line % 4 == 0 else 0
-    if kept * step > len(raw):
-        kept -= 1  # the last line has no line end
+    kept = min(kept, len(raw) // step if step else 0)  # the last line may have no line end
     at = kept * step
     decoded = kept * (line // 4 * 3)
     wanted = content[:place] + octets + content[place:]
-    if kept and decode_base64(raw[:at]) == content[:decoded]:
+    if kept and stands_alone(raw[:at], kept * line):
         data = encode_base64(wanted[decoded:], eol, line)
         if not raw.endswith(b"\n"):
             data = data.removesuffix(eol)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Iterable
 
-from .parts import Part
+from .part import Part
 
 #: No body longer than this is encoded anew as a whole: octets.
 MOST_ENCODED = 8 * 1024 * 1024

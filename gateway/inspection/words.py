@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 
 from .charsets import codec_of, decode
 
@@ -99,6 +100,28 @@ def decode_base64(data: bytes) -> bytes:
     if not rest.strip(b"="):
         return _decode_run(body)
     return b"".join(_decode_run(run) for run in clean.split(b"=") if run)
+
+
+def stands_alone(data: bytes, characters: int) -> bool:
+    """Tell whether base64 up to here has so many characters and no padding.
+
+    If these are a multiple of four, what follows decodes for itself.
+    """
+    clean = data.translate(None, _NOT_BASE64)
+    return len(clean) == characters and b"=" not in clean
+
+
+def decode_quoted_printable(data: bytes) -> bytes:
+    """Decode quoted-printable leniently (RFC 2045 6.7), each line for itself.
+
+    "=" before a CR alone is a soft line break: what stands behind it is read.
+    """
+    if b"=\r" in data:
+        data = _SOFT_CR.sub(b"=\n", data)
+    return binascii.a2b_qp(data)
+
+
+_SOFT_CR = re.compile(rb"=\r(?!\n)")
 
 
 def _decode_run(run: bytes) -> bytes:

@@ -95,7 +95,7 @@ def test_in_any_transfer_encoding_and_can_be_taken_out(encoding: str, charset: s
         (b"begin-base64 644 x\nYWJj\n====\n", "x", b"abc"),
         (b"=ybegin line=128 size=3 name=x\r\n\x8b\x8c\x8d", "x", b"abc"),
         (
-            b"=ybegin part=1 line=128 size=3 name=x\r\n=ypart begin=1 end=3\r\n\x8b\x8c\x8d\r\n=yend size=3\r\n",
+            b"=ybegin part=1 line=128 size=3 name=x\n=ypart begin=1 end=3\n\x8b\x8c\x8d\r\n=yend size=3\r\n",
             "x",
             b"abc",
         ),
@@ -119,6 +119,16 @@ def test_what_other_programs_take_too(text: bytes, name: str, content: bytes):
 )
 def test_what_is_none(text: bytes):
     assert find_embedded(text, "us-ascii") == []
+
+
+@pytest.mark.parametrize("encoding", ["x-uuencode", "X-UUE", "uuencode"])
+def test_a_transfer_encoding_of_old(encoding: str):
+    part = parse(text_message("application/pdf", encoding, uuencoded(b"%PDF" * 30)))
+    assert part.content() == b"%PDF" * 30
+    edits = Edits(part)
+    assert edits.replace_content(part, b"%PNG")
+    after = parse(outside_is_kept(bytes(part.buffer[:]), edits))
+    assert (after.content(), after.transfer_encoding) == (b"%PNG", "base64")
 
 
 def test_many_and_nested_ones():

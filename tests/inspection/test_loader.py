@@ -88,7 +88,7 @@ def test_names_that_name_nothing():
         'plugins[0].use: no plugin named "add_haeder", did you mean "add_header"?'
     ]
     (problem,) = problems("zzz")
-    assert "installed: add_header, footer; or give a path" in problem
+    assert "installed: add_header, " in problem and "; or give a path" in problem
     assert problems("nosuch/file.py") == ["plugins[0].use: no such file: nosuch/file.py"]
 
 

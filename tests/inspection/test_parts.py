@@ -52,7 +52,7 @@ def test_mixed_structure_names_and_bodies():
     assert parts[5].filename == "pä.png" and parts[5].content() == b"\x89PNG\r\n\x1a\n"
     assert (parts[6].disposition, parts[6].filename, parts[6].is_attachment) == ("attachment", "ä.txt", True)
     assert parts[9].raw_body == b"deep text"
-    assert defects(MIXED) == {Defect.BOUNDARY_CLASH, Defect.BOUNDARY_PREFIX}
+    assert defects(MIXED) == {Defect.BOUNDARY_CLASH, Defect.BOUNDARY_PREFIX, Defect.ENCODED_WORD_NAME}
 
 
 def outline(part: Part) -> list[object]:
@@ -146,6 +146,12 @@ BROKEN: dict[str, tuple[bytes, Defect, list[str]]] = {
         ["multipart/mixed"],
     ),
     "boundary never": (multipart("nothing"), Defect.BOUNDARY_NOT_FOUND, ["multipart/mixed"]),
+    "no part": (multipart("x", "--b--", "y"), Defect.BOUNDARY_NOT_FOUND, ["multipart/mixed"]),
+    "partial": (
+        crlf("Content-Type: message/partial; id=x; number=1\n\nx"),
+        Defect.PARTIAL_MESSAGE,
+        ["message/partial"],
+    ),
     "no final": (multipart("--b", "", "x"), Defect.MISSING_FINAL_BOUNDARY, ["multipart/mixed", "text/plain"]),
     "prefix line": (
         multipart("--b", "", "x", "--bc", "y", "--b--", ""),
@@ -201,6 +207,66 @@ BROKEN: dict[str, tuple[bytes, Defect, list[str]]] = {
         Defect.BROKEN_CONTINUATION,
         ["text/plain"],
     ),
+    "nul": (b"Subject: a\0b\r\n\r\nx", Defect.NUL_IN_HEADER, ["text/plain"]),
+    "bare cr": (b"Subject: a\rContent-Type: text/html\r\n\r\nx", Defect.CR_IN_HEADER, ["text/plain"]),
+    "line ends": (b"Subject: a\r\nX: y\r\n\nx\r\n\r\n", Defect.MIXED_LINE_ENDS, ["text/plain"]),
+    "other line ends": (b"Subject: a\nX: y\n\r\nx\n\n", Defect.MIXED_LINE_ENDS, ["text/plain"]),
+    "blank fold": (
+        crlf("Subject: a\n \nContent-Type: text/html\n\nx"),
+        Defect.BLANK_FOLD,
+        ["text/html"],
+    ),
+    "blank before colon": (crlf("Content-Type : text/html\n\nx"), Defect.BLANK_BEFORE_COLON, ["text/html"]),
+    "bad multipart": (
+        crlf("Content-Type: multipart/; boundary=b\n\n--b\n\nx\n--b--\n"),
+        Defect.BAD_MULTIPART_TYPE,
+        ["text/plain"],
+    ),
+    "two dispositions": (
+        crlf("Content-Disposition: inline\nContent-Disposition: attachment; filename=a.exe\n\nx"),
+        Defect.DUPLICATE_DISPOSITION,
+        ["text/plain"],
+    ),
+    "repeated": (
+        crlf("Content-Type: text/html\nContent-Type:\n text/html\n\nx"),
+        Defect.REPEATED_FIELD,
+        ["text/html"],
+    ),
+    "encoded boundary": (
+        multipart("--b", "", "x", "--b--", "", kind='multipart/mixed; boundary="=?utf-8?q?b?="'),
+        Defect.ENCODED_WORD_PARAMETER,
+        ["multipart/mixed"],
+    ),
+    "two forms of a boundary": (
+        multipart("--b", "", "x", "--b--", "", kind="multipart/mixed; boundary=b; boundary*=utf-8''c"),
+        Defect.DUPLICATE_PARAMETER,
+        ["multipart/mixed"],
+    ),
+    "encoded name": (
+        crlf('Content-Type: text/html; name="=?utf-8?q?a=2Eexe?="\n\nx'),
+        Defect.ENCODED_WORD_NAME,
+        ["text/html"],
+    ),
+    "two names": (
+        crlf("Content-Type: text/html; name=a.txt\nContent-Disposition: inline; filename=a.exe\n\nx"),
+        Defect.DIFFERENT_NAMES,
+        ["text/html"],
+    ),
+    "two forms of a name": (
+        crlf("Content-Disposition: inline; filename=a.txt; filename*=utf-8''a.exe\n\nx"),
+        Defect.DIFFERENT_NAMES,
+        ["text/plain"],
+    ),
+    "long boundary": (
+        multipart("--" + "b" * 71, "", "x", kind="multipart/mixed; boundary=" + "b" * 71),
+        Defect.LONG_BOUNDARY,
+        ["multipart/mixed", "text/plain"],
+    ),
+    "boundary with a blank": (
+        multipart("--b", "", "x", "--b--", "", kind='multipart/mixed; boundary="b "'),
+        Defect.BAD_BOUNDARY,
+        ["multipart/mixed", "text/plain"],
+    ),
 }
 
 
@@ -213,7 +279,8 @@ def test_defects_have_names(name: str):
 
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_well_formed_messages_have_no_defect(name: str):
-    allowed = {Defect.BOUNDARY_CLASH, Defect.BOUNDARY_PREFIX} if name == "mixed" else set()
+    mixed = {Defect.BOUNDARY_CLASH, Defect.BOUNDARY_PREFIX, Defect.ENCODED_WORD_NAME}
+    allowed = mixed if name == "mixed" else set()
     assert defects(WELL_FORMED[name]) == allowed
 
 
@@ -302,6 +369,21 @@ def test_searching_the_message_again_and_again_stops_at_the_limit():
 def test_deeply_nested_comments_need_no_recursion():
     root = parse(b"Content-Type: text/html " + b"(" * 50_000 + b"\r\n\r\nx")
     assert root.content_type == "text/html" and Defect.UNCLOSED_COMMENT in root.defects
+
+
+@pytest.mark.parametrize(
+    "line", [b"X-A: b\r\n", b"X-A: " + b"b" * 20_000_000 + b"\r\n", b"x" * 990 + b"\r\n"]
+)
+def test_many_megabytes_of_header_are_not_all_read(line: bytes):
+    message = line * max(1, 20_000_000 // len(line)) + b"\r\nbody"
+    root = parse(message)
+    assert sum(one.end - one.start for one in root.fields) <= Limits().header_bytes
+    assert root.defects and len(root.fields) <= Limits().fields
+
+
+def test_a_million_parts_stop_at_the_limit():
+    root = parse(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\n" * 1_000_000)
+    assert len(root.children) == Limits().parts - 1 and Defect.TOO_MANY_PARTS in root.defects
 
 
 # -- any octets --------------------------------------------------------------------
