@@ -55,12 +55,11 @@ class Edits:
 
     def put(self, edit: Edit) -> None:
         """Add an edit that was made elsewhere, with its group.  Raises EditError as :meth:`splice`."""
+        size = len(self._root.buffer)
+        if not 0 <= edit.start <= edit.end <= size:
+            raise EditError(f"edit at {edit.start}-{edit.end} of a message of {size} octets")
+        self._edits.append(edit)
         self._group = max(self._group, edit.group)
-        own, self._group = self._group, edit.group
-        try:
-            self._add(edit.start, edit.end, edit.data)
-        finally:
-            self._group = own
 
     # -- header ------------------------------------------------------------
 

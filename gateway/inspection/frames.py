@@ -13,8 +13,11 @@ import os
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
 
+from .edits import Edit
 from .scan import Buffer
 
 _LENGTHS = struct.Struct("!IQ?")
@@ -136,3 +139,52 @@ def _set_time(connection: socket.socket, deadline: float | None) -> None:
     if left <= 0:
         raise TimeoutError
     connection.settimeout(left)
+
+
+# -- edits ------------------------------------------------------------------------
+
+#: By its fields an edit is told of, whatever they are.
+_EDIT = Edit(0, 0, b"")
+_FIELDS = [(field.name, getattr(_EDIT, field.name)) for field in fields(Edit)]
+
+
+def pack_edits(edits: Iterable[Edit]) -> tuple[list[list[Any]], bytes]:
+    """Return edits as JSON can hold them, octets as their number, and all octets in a row."""
+    told: list[list[Any]] = []
+    octets: list[bytes] = []
+    for edit in edits:
+        row = [getattr(edit, name) for name, _ in _FIELDS]
+        octets += [value for value in row if isinstance(value, bytes)]
+        told.append([len(value) if isinstance(value, bytes) else value for value in row])
+    return told, b"".join(octets)
+
+
+def unpack_edits(told: object, octets: bytes) -> Iterator[Edit]:
+    """Give the edits that a stranger tells of.  Raises TypeError, ValueError where these are none."""
+    if not isinstance(told, list):
+        raise TypeError("no list of edits")
+    place = 0
+    for row in told:
+        if not isinstance(row, list) or len(row) != len(_FIELDS):
+            raise TypeError("no edit")
+        values: dict[str, Any] = {}
+        for value, (name, like) in zip(row, _FIELDS, strict=True):
+            if isinstance(like, bytes):
+                if type(value) is not int or not 0 <= value <= len(octets) - place:
+                    raise ValueError("no octets of an edit")
+                values[name] = octets[place : place + value]
+                place += value
+            else:
+                values[name] = _like(value, like)
+        yield Edit(**values)
+
+
+def _like(value: Any, like: Any) -> Any:
+    """Return a value that is of the same kind as another.  Raises TypeError."""
+    if isinstance(like, tuple):
+        if not isinstance(value, list) or len(value) != len(like):
+            raise TypeError("no field of an edit")
+        return tuple(_like(one, other) for one, other in zip(value, like, strict=True))
+    if type(value) is not (bool if isinstance(like, bool) else int):
+        raise TypeError("no field of an edit")
+    return value
