@@ -13,8 +13,11 @@ import os
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
 
+from .edits import Edit
 from .scan import Buffer
 
 _LENGTHS = struct.Struct("!IQ?")
@@ -136,3 +139,63 @@ def _set_time(connection: socket.socket, deadline: float | None) -> None:
     if left <= 0:
         raise TimeoutError
     connection.settimeout(left)
+
+
+# -- edits ------------------------------------------------------------------------
+
+#: By its fields an edit is told of, whatever they are: octets, numbers, switches, rows of such.
+_EDIT = Edit(0, 0, b"")
+_FIELDS = tuple(field.name for field in fields(Edit))
+_LIKE = tuple(getattr(_EDIT, name) for name in _FIELDS)
+
+
+def pack_edits(edits: Iterable[Edit]) -> tuple[list[Any], bytes]:
+    """Return edits as JSON can hold them, octets as their number, and all octets in a row."""
+    octets: list[bytes] = []
+    told = [[_packed(getattr(edit, name), octets) for name in _FIELDS] for edit in edits]
+    return told, b"".join(octets)
+
+
+def _packed(value: Any, octets: list[bytes]) -> Any:
+    if isinstance(value, bytes):
+        octets.append(value)
+        return len(value)
+    return [_packed(one, octets) for one in value] if isinstance(value, tuple) else value
+
+
+def unpack_edits(told: object, octets: bytes) -> Iterator[Edit]:
+    """Give the edits that a stranger tells of.  Raises TypeError, ValueError where these are none."""
+    if not isinstance(told, list):
+        raise TypeError("no list of edits")
+    stream = _Octets(octets)
+    for row in told:
+        yield Edit(*_unpacked(row, _LIKE, stream))
+
+
+def _unpacked(value: Any, like: Any, octets: _Octets) -> Any:
+    """Return a value of the same kind as another.  Raises TypeError, ValueError."""
+    if isinstance(like, tuple):
+        if not isinstance(value, list) or len(value) != len(like):
+            raise TypeError("no edit")
+        inner = [_unpacked(one, other, octets) for one, other in zip(value, like, strict=True)]
+        return type(like)(*inner) if hasattr(like, "_fields") else tuple(inner)
+    if type(value) is not (bool if isinstance(like, bool) else int):
+        raise TypeError("no field of an edit")
+    if isinstance(like, bytes):
+        return octets.next(value)
+    return type(like)(value)
+
+
+class _Octets:
+    """Octets that are taken one piece after the other."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self._place = 0
+
+    def next(self, count: int) -> bytes:
+        """Return the next octets.  Raises ValueError if there are not so many."""
+        if not 0 <= count <= len(self._octets) - self._place:
+            raise ValueError("no octets of an edit")
+        self._place += count
+        return self._octets[self._place - count : self._place]

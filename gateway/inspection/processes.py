@@ -27,7 +27,7 @@ from ..core.text import shown
 from . import frames
 from .base import Services
 from .defects import Limits
-from .edits import Edit, Edits
+from .edits import Edits
 from .loader import PluginSpec
 from .message import Message
 from .verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
@@ -398,14 +398,7 @@ def _text(value: object) -> str:
 
 
 def _edits(told: object, octets: bytes, message: Message) -> Edits:
-    if not isinstance(told, list):
-        raise TypeError("no list of edits")
     edits = message.edits()
-    place = 0
-    for one in told:
-        start, end, length, group = one
-        if not all(type(number) is int for number in one) or length < 0 or place + length > len(octets):
-            raise ValueError("no edit")
-        edits.put(Edit(start, end, octets[place : place + length], group))  # an EditError is a ValueError
-        place += length
+    for one in frames.unpack_edits(told, octets):
+        edits.put(one)  # an EditError is a ValueError
     return edits

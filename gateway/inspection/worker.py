@@ -154,8 +154,8 @@ def _judge(plugin: Plugin, message: Message, record: SessionRecord) -> tuple[dic
     name = type(verdict).__name__.lower()
     if not isinstance(verdict, Modify):
         return {"verdict": name, "reason": str(getattr(verdict, "reason", ""))}, b""
-    edits = [(one.start, one.end, len(one.data), one.group) for one in verdict.edits]
-    return {"verdict": name, "edits": edits}, b"".join([one.data for one in verdict.edits])
+    edits, octets = frames.pack_edits(verdict.edits)
+    return {"verdict": name, "edits": edits}, octets
 
 
 def _answer(connection: socket.socket, answer: dict[str, Any], octets: bytes = b"") -> None:

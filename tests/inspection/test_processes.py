@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 
 from gateway.core.outcome import Action
 from gateway.core.steps import Stage
-from gateway.inspection import processes
-from gateway.inspection.edits import EditError
+from gateway.inspection import frames, processes
+from gateway.inspection.edits import Edit, EditError
 from gateway.inspection.loader import LoadedPlugin, PluginSpec, check_plugins, load_plugins
 from gateway.inspection.message import Message
 from gateway.inspection.pipeline import Judgement, Pipeline
 from gateway.inspection.verdict import VERDICTS, Modify
 from tests.support.processes import wait_until
 
-from .samples import SIGNED
+from .samples import DKIM, MIXED, PLAIN, SIGNED
 from .support import RECORD, AsyncioRunner, run, start
 
 PLUGIN = '''
@@ -73,6 +73,21 @@ class Doing(Plugin):
             for place in range(100_000):
                 edits.splice(place, place, b"ab")
             return Modify(edits)
+        if what == "every":
+            edits = message.edits()
+            for number in range(3):
+                edits.add_header(f"X-{number}", "x" * number)
+            edits.set_header("Subject", "every \\u00fc")
+            edits.remove_header("X-Old")
+            for part in message.root.walk():
+                if part.is_text:
+                    edits.append_text(part, "added \\u2713\\n")
+            edits.insert_part(b"content", "application/pdf", filename="a.pdf")
+            return Modify(edits)
+        if what == "wrap":
+            edits = message.edits()
+            edits.wrap("A notice")
+            return Modify(edits)
         if what == "overlap":
             edits = message.edits()
             edits.splice(0, 5, b"")
@@ -115,6 +130,11 @@ class Doing(Plugin):
             time.sleep(600)
         return Pass()
 '''
+
+
+def wrong(edit: Edit) -> str:
+    """Return a subject that has the worker answer with an edit, and with no octets."""
+    return "json " + json.dumps({"verdict": "modify", "edits": frames.pack_edits([edit])[0]})
 
 
 class Bench:
@@ -184,6 +204,20 @@ def test_edits_come_back_as_splices(bench: Bench):
         b"X-Seen: alice data\r\nSubject: modify\r\n\r\nHello.\r\nend\r\n"
     )
     assert (judgement.runs[0].result, judgement.outcome.action) == ("modify", Action.MODIFY)
+
+
+@pytest.mark.parametrize("what", ["every", "wrap", "modify"])
+def test_edits_come_to_the_same_as_in_a_thread(bench: Bench, tmp_path: Path, what: str):
+    samples = [PLAIN, MIXED, SIGNED, DKIM, b"", b"X-Old: 1", b"X-Old: 1\r\n\r\n", b"text"]
+    path, options = str(tmp_path / "doing.py"), {"folder": str(tmp_path)}
+    (threaded,) = load_plugins([PluginSpec("doing", path, options=options, isolation="thread")])
+    pipeline = Pipeline([threaded], AsyncioRunner())
+    for sample in samples:
+        message = f"Subject: {what}\r\n".encode() + sample
+        one, other = bench.judge("", message), run(pipeline.judge(message, start(), RECORD))
+        assert one.outcome == other.outcome
+        assert (one.runs[0].result, one.runs[0].detail) == (other.runs[0].result, other.runs[0].detail)
+        assert b"".join(one.chunks or ()) == b"".join(other.chunks or ())
 
 
 def test_signed_parts_are_guarded_as_in_threads(bench: Bench):
@@ -262,13 +296,14 @@ def test_an_exception_s_traceback_is_for_the_log(bench: Bench):
         ('json {"verdict": "keep"}', "worker process gave an answer that is none: the verdict keep"),
         ('json {"verdict": "reject"}', "worker process gave an answer that is none: 'reason'"),
         ('json {"verdict": "reject", "reason": 3}', "worker process gave an answer that is none"),
-        ('json {"verdict": "modify", "edits": [[0, 9999, 0, 1]]}', "worker process gave an answer that is"),
-        ('json {"verdict": "modify", "edits": 3}', "worker process gave an answer that is none"),
+        (wrong(Edit(0, 0, b"x" * 99)), "worker process gave an answer that is none: no octets of an edit"),
         (
-            'json {"verdict": "modify", "edits": [[0, 0, 99, 1]]}',
-            "worker process gave an answer that is none",
+            wrong(Edit(0, 9999, b"")),
+            "worker process gave an answer that is none: edit at 0-9999 of a message",
         ),
-        ('json {"verdict": "modify", "edits": [[0, true, 0, 1]]}', "worker process gave an answer that is"),
+        (wrong(Edit(True, 0, b"")), "worker process gave an answer that is none: no field of an edit"),
+        ('json {"verdict": "modify", "edits": [[]]}', "worker process gave an answer that is none: no edit"),
+        ('json {"verdict": "modify", "edits": 3}', "worker process gave an answer that is none"),
         ("json " + "[" * 5000, "worker process gave an answer that is none"),
     ],
 )
@@ -497,14 +532,17 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
-EDITS = st.lists(st.tuples(*[st.integers(-2, 40)] * 4), max_size=4)
+PACKED = st.builds(
+    lambda edits: json.loads(json.dumps(frames.pack_edits(edits)[0])),
+    st.lists(st.builds(Edit, st.integers(-2, 40), st.integers(-2, 40), st.binary(max_size=12)), max_size=4),
+)
 KEYS = ("verdict", "reason", "edits", "facts", "error", "wrong", "timeout", "memory", "traceback")
 NAMES = st.sampled_from(["pass", "modify", "reject", "quarantine", "discard"])
 
 
 @given(
     st.dictionaries(st.sampled_from(KEYS), JSON)
-    | st.fixed_dictionaries({"verdict": NAMES, "edits": EDITS | JSON, "reason": st.text() | JSON}),
+    | st.fixed_dictionaries({"verdict": NAMES, "edits": PACKED | JSON, "reason": st.text() | JSON}),
     st.binary(max_size=60),
 )
 def test_no_answer_of_a_worker_does_harm(answer: dict[str, Any], octets: bytes):
