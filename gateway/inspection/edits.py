@@ -59,16 +59,9 @@ class Edits:
 
     def put(self, edit: Edit) -> None:
         """Add an edit that was made elsewhere, with its group.  Raises EditError as :meth:`splice`."""
-        size = len(self._root.buffer)
-        if not 0 <= edit.start <= edit.end <= size:
-            raise EditError(f"edit at {edit.start}-{edit.end} of a message of {size} octets")
-        self._edits.append(edit)
-        self._group = max(self._group, edit.group)
-<<<<<<< HEAD
         self._check_place(edit.start, edit.end)
         self._edits.append(edit)
-=======
->>>>>>> runtime
+        self._group = max(self._group, edit.group)
 
     # -- header ------------------------------------------------------------
 
