@@ -35,6 +35,7 @@ from .core.steps import Stage
 from .inspection.guard import HOOKS, FactWatchers, overrides
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
+from .inspection.quarantine import Quarantine
 from .inspection.threads import PluginThreads
 from .inspection.verdicts import VerdictStore
 from .observe import log_setup
@@ -58,6 +59,9 @@ Result = TypeVar("Result")
 
 #: Threads for plugins that are plain functions; and as many for resolving names and large messages.
 THREADS = 16
+
+#: How often messages are looked for that were quarantined too long ago, in seconds.
+PURGE_EVERY = 3600.0
 
 
 class TwistedRunner:
@@ -141,6 +145,10 @@ class Parts:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
         self._kept = kept
+        kept_in = configuration.quarantine.directory
+        self.quarantine = (
+            Quarantine(kept_in, configuration.quarantine.max_size) if kept_in is not None else None
+        )
         try:
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
             self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
@@ -191,6 +199,7 @@ class Parts:
             views=self._kept.views if Stage.FETCH in hold else None,
             verdicts=self._kept.verdicts if towards_client else None,
             pipeline_version=self.pipeline.version,
+            quarantine=self.quarantine,
             guards=tuple(
                 plugin
                 for plugin in self.plugins
@@ -298,6 +307,7 @@ class Gateway:
         self.metrics.watch_spool(lambda: self._spool.in_use)
         self.metrics.watch_threads(lambda: self._runner.plugin_threads.hanging)
         self.metrics.watch_views(self._kept.figures)
+        self.metrics.watch_quarantine(self._quarantine_figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)
@@ -311,6 +321,7 @@ class Gateway:
         self._admin: AdminServer | None = None
         self._lag = LagMeter(reactor, self.metrics.reactor_lag)
         self._stopping = False
+        self._purging: Any = None
         self._retired: dict[Pipeline, Any] = {}  # to the call that ends its time
 
     @property
@@ -366,6 +377,7 @@ class Gateway:
         self._parts.pipeline.start()
         self.sessions.start()
         self._lag.start()
+        self._purge()
         for listener in self.listeners.values():
             listener.start()
             settings = listener.settings
@@ -379,6 +391,29 @@ class Gateway:
             )
         if self._admin is not None:
             self._log.info("admin", address=f"http://{self.configuration.admin.address}")
+
+    def _quarantine_figures(self) -> tuple[float, float, float]:
+        """Return messages, octets, failures."""
+        quarantine = self._parts.quarantine
+        return (*quarantine.figures(), quarantine.failures) if quarantine is not None else (0, 0, 0)
+
+    def _purge(self) -> None:
+        """Forget what was quarantined too long ago; and again in a while."""
+        self._purging = self._reactor.callLater(PURGE_EVERY, self._purge)
+        quarantine = self._parts.quarantine
+        if quarantine is not None:
+            retention = self.configuration.quarantine.retention
+            done = threads.deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), quarantine.purge, retention
+            )
+            done.addCallbacks(self._purged, self._not_purged)
+
+    def _purged(self, count: int) -> None:
+        if count:
+            self._log.info("quarantine purged", messages=count)
+
+    def _not_purged(self, failure: Any) -> None:
+        self._log.error("quarantine not purged", why=str(failure.value))
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Say whether mail can pass: listeners up, and an upstream of each not known dead."""
@@ -461,6 +496,8 @@ class Gateway:
                 bound.cancel()
             self.sessions.cut()
             self._lag.stop()
+            if self._purging is not None and self._purging.active():
+                self._purging.cancel()
             for old, expiry in self._retired.items():
                 if expiry.active():
                     expiry.cancel()

@@ -51,6 +51,8 @@ thread, or with ``isolation = "process"`` in a process of its own, with a limit 
 plugin that fails, in whatever way, fails one message, and its table's ``on_error`` settles that.
 
 ``docs/plugins.md`` tells all of it, ``docs/tutorial.md`` how to begin.
+HTML is read as offsets into ``part.text()`` (``tokens``, ``tags``), URLs of running text too
+(``find_urls``), and changed by ``Edits.replace_spans``; ``editable_texts`` gives the parts.
 '''
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ from __future__ import annotations
 from .core.record import SessionRecord
 from .core.steps import Envelope, Stage
 from .core.text import shown
+from .inspection.active import FORMS, FRAMES, OBJECTS, RUNNING_SCHEMES, Sanitiser
 from .inspection.addresses import domains_of, plain_domain
 from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
@@ -81,6 +84,7 @@ from .inspection.html import (
     decode_references,
     decode_with_offsets,
     lay_in,
+    quiet_tags,
     tags,
     tokens,
 )
@@ -112,10 +116,14 @@ __all__ = [
     "EMPTY_URL",
     "FAMILIES",
     "FAMILY_OF",
+    "FORMS",
+    "FRAMES",
     "HTML_TYPES",
     "LIMIT_DEFECTS",
+    "OBJECTS",
     "PLAIN_TYPES",
     "RISKY_EXTENSIONS",
+    "RUNNING_SCHEMES",
     "TYPE_NAMES",
     "Allow",
     "Answer",
@@ -144,6 +152,7 @@ __all__ = [
     "Quarantine",
     "Refuse",
     "Reject",
+    "Sanitiser",
     "Services",
     "SessionRecord",
     "Signed",
@@ -187,6 +196,7 @@ __all__ = [
     "passes_mod97",
     "plain_css",
     "plain_domain",
+    "quiet_tags",
     "scheme_of",
     "shown",
     "shown_host",

@@ -106,11 +106,11 @@ class Archive(Plugin):
         end = message.root.body_start if self.options.content == "header" else message.size
         now = time.time()
         name = self._names.next(now)
-        digest = hashlib.sha256()
-        for chunk in _chunks(message, end):
-            digest.update(chunk)
         facts = b""
         if self.options.facts:
+            digest = hashlib.sha256()
+            for chunk in _chunks(message, end):
+                digest.update(chunk)
             kept = {"kept": self.options.content, "octets": end, "sha256": digest.hexdigest()}
             facts = json.dumps({"time": _iso(now), **kept, **_facts_of(message, session)}, indent=1).encode()
         try:

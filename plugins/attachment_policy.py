@@ -28,7 +28,7 @@ every criterion holds.  Types are told by content.  The strictest action of a me
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
@@ -43,12 +43,7 @@ _SEVERITY = ("allow", "keep", "tag", "strip", "quarantine", "reject")
 #: What a body may be; anything else in one is judged as an attachment.
 _BODY_FAMILIES = ("plain", "web", "code")
 #: Where a mail program may find another content than the one that is judged.
-_UNREAD = (
-    Defect.UNKNOWN_ENCODING,
-    Defect.ENCODED_MULTIPART,
-    Defect.MISSING_BOUNDARY,
-    Defect.BOUNDARY_NOT_FOUND,
-)
+_UNREAD = (Defect.UNKNOWN_ENCODING, Defect.PARTIAL_MESSAGE, Defect.MISSING_BOUNDARY)
 
 
 class Rule(BaseModel):
@@ -138,10 +133,11 @@ class AttachmentPolicy(api.Plugin):
 
     isolation: ClassVar = "process"
 
-    class Options(api.PluginOptions):
+    class Options(api.SignedOptions):
         """rules: in order.  header: of the action "tag".  notice, reason: texts with {name} and {rule}.
 
-        on_signed: what becomes of a file that is to be stripped where a signature covers it.
+        signed, dkim: "modify" strips where S/MIME or PGP, or where only DKIM covers the file.
+        otherwise: what becomes of a file that is to be stripped and can't be.
         The others bound the work on one message: see the documentation.
         """
 
@@ -149,7 +145,9 @@ class AttachmentPolicy(api.Plugin):
         header: api.FieldName = "X-Attachment-Policy"
         notice: str = Field(default='The attachment "{name}" was removed here: {rule}.', max_length=2000)
         reason: str = Field(default='Attachment "{name}" is not accepted here: {rule}', max_length=200)
-        on_signed: Literal["keep", "tag", "quarantine", "reject"] = "reject"
+        signed: Literal["skip", "modify"] = "skip"
+        dkim: Literal["skip", "modify"] | None = None
+        otherwise: Literal["keep", "tag", "quarantine", "reject"] = "reject"
         depth: int = Field(default=5, ge=0, le=20)
         members: int = Field(default=3000, ge=1, le=100_000)
         member_size: int = Field(default=64 << 20, ge=1024)
@@ -161,14 +159,13 @@ class AttachmentPolicy(api.Plugin):
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict:
         """Judge every file of the message."""
-        for part, defect in message.defects:
-            if defect in api.LIMIT_DEFECTS:
-                raise ValueError(f"the structure is beyond a limit: {defect} in {part.content_type}")
+        parts = list(message.walk())
+        for defect in {one for part in parts for one in part.defects} & api.LIMIT_DEFECTS:
+            raise ValueError(f"the structure is beyond a limit: {defect}")
         of = self.options
         limits = (of.depth, of.members, of.member_size, of.total_size, of.ratio, of.seconds)
         unpacker = api.Unpacker(api.UnpackLimits(*limits))
-        leaves = [part for part in message.root.walk() if not part.children]
-        hits = [hit for part in leaves for hit in self._hits(part, unpacker)]
+        hits = [hit for part in parts if not part.children for hit in self._hits(part, unpacker)]
         if not hits:
             return api.Pass()
         for number, hit in enumerate(hits[:9]):
@@ -185,7 +182,7 @@ class AttachmentPolicy(api.Plugin):
         body = part.content_type in ("text/plain", "text/html") and not part.is_attachment
         if body and api.FAMILY_OF[api.file_types(content)[0]] in _BODY_FAMILIES:
             return
-        for file in unpacker.files(api.file_names(part), content, part.content_type):
+        for file in unpacker.files(api.file_names(part), content):
             if not file.depth and any(defect in _UNREAD for defect in part.defects):
                 file.troubles.add(Trouble.UNREADABLE)
             yield from self._judge(part, file, None)
@@ -205,24 +202,25 @@ class AttachmentPolicy(api.Plugin):
     def _verdict(self, message: Message, hits: list[_Hit]) -> Verdict:
         edits = message.edits()
         done: list[tuple[str, _Hit]] = []
-        stripped: dict[Part, bool] = {}
+        stripped: dict[Part, _Hit] = {}
         texts: dict[Part, dict[tuple[int, int], _Hit]] = {}
         for hit in hits:
             action: str = hit.rule.action
-            if action == "strip" and not message.may_edit(hit.part):
-                cover = message.cover_of(hit.part)
-                message.note("signed", str(cover.kind) if cover is not None else "")
-                action = self.options.on_signed
-            if action == "strip" and hit.piece is not None and hit.part not in stripped:
-                texts.setdefault(hit.part, {}).setdefault(hit.piece, hit)
-            elif action == "strip" and hit.part not in stripped:
-                stripped[hit.part] = self._strip(edits, hit)
-                if not stripped[hit.part]:
-                    action = "reject"  # it must not pass, and can't be taken out
+            part = hit.part.origin  # a part of another reading can't be edited: what is so read can
+            if action == "strip" and self.options.on_signed(message, part) == "skip":
+                action = self.options.otherwise
+            elif action == "strip" and hit.piece is not None and part is hit.part:
+                texts.setdefault(part, {}).setdefault(hit.piece, hit)
+            elif action == "strip":
+                stripped.setdefault(part, hit)
             done.append((action, hit))
+        for part, hit in stripped.items():
+            if not _is_within(part, stripped) and not self._strip(edits, part, hit):
+                done.append((self.options.otherwise, hit))
         for part, pieces in texts.items():
-            if part not in stripped and not self._strip_pieces(edits, part, pieces):
-                done.append(("reject", next(iter(pieces.values()))))
+            gone = part in stripped or _is_within(part, stripped)
+            if not gone and not self._strip_pieces(edits, part, pieces):
+                done.append((self.options.otherwise, next(iter(pieces.values()))))
         action, worst = max(done, key=lambda one: _SEVERITY.index(one[0]))
         if action == "reject":
             return api.Reject(self._text(self.options.reason, worst).encode("ascii", "replace").decode())
@@ -233,8 +231,8 @@ class AttachmentPolicy(api.Plugin):
             edits.set_header(self.options.header, "; ".join(f"{h.rule.name}: {h.where}" for h in tags[:5]))
         return api.Modify(edits) if len(edits) else api.Pass()
 
-    def _strip(self, edits: Edits, hit: _Hit) -> bool:
-        return edits.replace_by_notice(hit.part, self._text(self.options.notice, hit) + "\n")
+    def _strip(self, edits: Edits, part: Part, hit: _Hit) -> bool:
+        return edits.replace_by_notice(part, self._text(self.options.notice, hit) + "\n")
 
     def _strip_pieces(self, edits: Edits, part: Part, pieces: dict[tuple[int, int], _Hit]) -> bool:
         notices = [(*place, self._text(self.options.notice, hit) + "\n") for place, hit in pieces.items()]
@@ -242,3 +240,10 @@ class AttachmentPolicy(api.Plugin):
 
     def _text(self, template: str, hit: _Hit) -> str:
         return template.replace("{name}", shown(hit.where)).replace("{rule}", hit.rule.name)
+
+
+def _is_within(part: Part, others: Collection[Part]) -> bool:
+    """Tell whether one of the others is around a part."""
+    while part.parent is not None and part.parent not in others:
+        part = part.parent
+    return part.parent is not None

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -109,15 +109,20 @@ class CouldNotInspect(ValueError):
 
 
 class Dlp(api.Plugin):
-    """Looks for what should not leave the house."""
+    """Looks for what should not leave.  A search can't be interrupted, but its process can."""
 
-    class Options(api.PluginOptions):
+    isolation: ClassVar = "process"
+
+    class Options(api.SignedOptions):
         """rules: all of them are tried.  otherwise: for what can't be masked.  header: of "tag".
 
+        signed, dkim: "modify" masks where S/MIME or PGP, or where only DKIM covers the text.
         documents: look into Office documents and archives too.  largest: octets of one text.
         """
 
         rules: tuple[Rule, ...] = Field(min_length=1, max_length=200)
+        signed: Literal["skip", "modify"] = "skip"
+        dkim: Literal["skip", "modify"] | None = None
         otherwise: Literal["log", "tag", "quarantine", "reject"] = "reject"
         header: api.FieldName = "X-Sensitive-Data"
         reason: str = Field(default="Message holds data that may not be sent: {rule}", max_length=200)
@@ -144,9 +149,8 @@ class Dlp(api.Plugin):
         raise CouldNotInspect(f"could not inspect: {failure}")
 
     def _inspect(self, message: Message) -> Verdict:
-        for part, defect in message.defects:
-            if defect in api.LIMIT_DEFECTS:
-                raise CouldNotInspect(f"the structure is beyond a limit: {defect} in {part.content_type}")
+        for defect in {one for part in list(message.walk()) for one in part.defects} & api.LIMIT_DEFECTS:
+            raise CouldNotInspect(f"the structure is beyond a limit: {defect}")
         counts: dict[str, int] = {}
         touched: list[_Piece] = []
         for piece in self._pieces(message):
@@ -168,7 +172,7 @@ class Dlp(api.Plugin):
         if message.subject:
             yield _Piece("subject", _sound(message.subject))
         unpacker = api.Unpacker()
-        for part in message.root.walk():
+        for part in message.walk():
             if part.children:
                 continue
             body = part.content_type in ("text/plain", "text/html") and not part.is_attachment
@@ -187,8 +191,7 @@ class Dlp(api.Plugin):
                 raise CouldNotInspect(f"an attachment can't be looked into: {min(file.troubles)}")
             if file.depth and api.FAMILY_OF[file.types[0]] in _TEXT_FAMILIES:
                 self._check_size(len(file.content))
-                text = api.decode_text(file.content, "utf-8")
-                yield _piece("attachments", text, None, file.types[0] in _MARKUP)
+                yield _piece("attachments", api.decode_text(file.content, ""), None, file.types[0] in _MARKUP)
 
     def _check_size(self, size: int) -> None:
         if size > self.options.largest:
@@ -229,8 +232,10 @@ class Dlp(api.Plugin):
         if piece.where == "subject":
             edits.set_header("Subject", api.blotted(piece.text, spans))
             covered = any("subject" in one.names for one in message.signed)
-            return self.options.edit_signed or not covered
-        if piece.part is None or not message.may_edit(piece.part):
+            return not covered or (self.options.dkim or self.options.signed) == "modify"
+        if piece.part is None or piece.part is not piece.part.origin:
+            return False
+        if self.options.on_signed(message, piece.part) == "skip":
             return False
         blots = [(start, end, "*" * (end - start)) for start, end in spans]
         if piece.seen is not None:

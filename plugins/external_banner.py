@@ -154,11 +154,12 @@ class ExternalBanner(Plugin):
         parts = list(bodies(message.root, every=True))
         choices = [self.options.on_signed(message, part) for part in parts or [message.root]]
         edits = message.edits()
-        self._mark(message, edits, enclosing="wrap" in choices)
         subject = _tagged(message.subject, made.tag)
-        if "wrap" in choices:
-            edits.wrap(made.text + "\n", subject)
+        if "wrap" in choices:  # what is enclosed stays as it is
+            name = self.options.field
+            edits.wrap(made.text + "\n", subject, [(name, "yes")] if name else [])
             return Modify(edits)
+        self._mark(message, edits)
         if subject is not None and "skip" not in choices:
             edits.set_header("Subject", subject)
         if made.text:
@@ -205,13 +206,9 @@ class ExternalBanner(Plugin):
         domain = plain_domain(domain)
         return any(domain == one or domain.endswith(f".{one}") for one in self.options.internal_domains)
 
-    def _mark(self, message: Message, edits: Edits, enclosing: bool) -> None:
+    def _mark(self, message: Message, edits: Edits) -> None:
         name = self.options.field
-        if not name:
-            return
-        if enclosing:  # what is enclosed stays as it is
-            edits.add_header(name, "yes", top=True)
-        elif [one.value.strip() for one in message.root.get_all(name)] != ["yes"]:
+        if name and [one.value.strip() for one in message.root.get_all(name)] != ["yes"]:
             edits.set_header(name, "yes")
 
 

@@ -106,8 +106,7 @@ class Footer(Plugin):
 
     def inspect(self, message: Message, session: SessionRecord) -> Verdict:
         """Modify messages that have a text, and may be modified."""
-        uses = {str(one).lower() for one in getattr(message, "special_use", ())}
-        if not uses.isdisjoint(self.options.skip_special_use):
+        if not {one.lower() for one in message.special_use}.isdisjoint(self.options.skip_special_use):
             message.note("skipped_mailbox", message.mailbox)
             return Pass()
         edits = message.edits()

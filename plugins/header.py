@@ -42,6 +42,7 @@ from gateway.plugin import (
     Verdict,
     is_field_name,
 )
+from gateway.plugin import Field as HeaderField
 
 _FIELDS: dict[str, Callable[[Message, SessionRecord], str]] = {
     "client_address": lambda message, session: session.client_address,
@@ -165,26 +166,33 @@ class Header(Plugin):
 class _Plan:
     """What the header is to become.
 
-    values: of the fields that stand, or will stand in place of the first of that name, by name.
-    added: new fields.  changed: the names among ``values`` that are to be set or removed.
+    values: what stands under a name, or is to stand there in place of it; of the names that an
+    action was about.  added: new fields.  changed: the names under which something changes.
     """
 
     def __init__(self, root: Part) -> None:
-        self.values: dict[str, list[str]] = {}
+        self._fields: dict[str, list[HeaderField]] = {}
         for field in root.fields:
-            self.values.setdefault(field.name, []).append(field.value)
+            self._fields.setdefault(field.name, []).append(field)
+        self.values: dict[str, list[str]] = {}
         self.added: list[tuple[str, str, bool]] = []
         self.changed: dict[str, str] = {}
+
+    def _standing(self, name: str) -> list[str]:
+        if name not in self.values:
+            self.values[name] = [field.value for field in self._fields.get(name, ())]
+        return self.values[name]
 
     def take(self, action: Action, value: str) -> None:
         """Do one action."""
         name = action.name.lower()
         if action.do == "remove":
-            for one in [one for one in self.values if action.matches(one)]:
-                self._empty(one, one)
+            for one in [one for one in self._fields if action.matches(one)]:
+                self.values[one] = []
+                self.changed[one] = one
             self.added = [new for new in self.added if not action.matches(new[0].lower())]
             return
-        standing = self.values.get(name, [])
+        standing = self._standing(name)
         new = [one for one in self.added if one[0].lower() == name]
         if action.if_missing and (standing or new):
             return
@@ -201,11 +209,6 @@ class _Plan:
             self.changed[name] = action.name
         else:
             self.added.append((action.name, value, action.top))
-
-    def _empty(self, name: str, written: str) -> None:
-        if self.values[name]:
-            self.values[name] = []
-            self.changed[name] = written
 
     def write(self, edits: Edits) -> None:
         """Make the edits."""

@@ -43,6 +43,7 @@ from gateway.plugin import (
     editable_texts,
     is_web,
     plain_css,
+    quiet_tags,
     scheme_of,
     shown_host,
     tags,
@@ -54,16 +55,19 @@ from gateway.plugin import (
 TRANSPARENT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 _PICTURES = frozenset({"img", "image", "amp-img", "amp-pixel", "amp-anim"})
 #: Attributes that are loaded from, of whatever tag.
-_LOADED = frozenset(
-    {"src", "background", "poster", "lowsrc", "dynsrc", "icon", "manifest", "codebase", "o:href"}
-)
+_LOADED = {"src", "background", "poster", "lowsrc", "dynsrc", "icon", "manifest", "codebase", "o:href"}
 _LISTS = frozenset({"srcset", "imagesrcset"})
 _HREF = ("link", "image", "use", "feimage")
 _LOADED_OF = {"href": _HREF, "xlink:href": _HREF, "data": ("object",)}
 _ANIMATED = frozenset({"from", "to", "by", "values"})
 #: Without one of these a tag loads nothing.
 _MAY_LOAD = re.compile(
-    r"src|url|href|background|poster|data|manifest|icon|codebase|values|content|[&\\]|to=|//", re.I
+    r"src|href|url|ground|poster|data|fest|icon|codebase|content|<set|<anim|[(&\\]|//", re.I
+)
+#: Formatting that loads nothing.
+_QUIET = quiet_tags(
+    r"""style="(?![^"]*?(?:url|image-set|https?:|ftp:|file:))[A-Za-z0-9 :;#%.,!\-'()\r\n\t]*+\"""",
+    r"""href="[^"]*+\"""",
 )
 _CANDIDATE = re.compile(r"[^\s,;]++")
 _IN_MARKUP = re.compile(r"""(?:https?:)?//[^\s"'<>]{1,1000}""")
@@ -72,7 +76,7 @@ _DELAY = "0123456789.,; \t\r\n"
 _SIZE = re.compile(r"\s*\+?(\d{0,9}(?:\.\d{0,9})?)\s*(px|pt|em|%|)")
 _FUNCTION = re.compile(r"url\s{0,9}\(|\\", re.IGNORECASE)
 _NOTHING = re.compile(r"0{0,9}\.?0{1,9}%?")
-_HIDDEN = {"display": "none", "visibility": "hidden", "mso-hide": "all"}
+_HIDDEN = (("display", "none"), ("visibility", "hidden"), ("mso-hide", "all"))
 _MOST_HOSTS = 10
 
 
@@ -139,7 +143,7 @@ class _Work:
     def spans(self) -> list[Span]:
         """Return the replacements that leave the text without remote content."""
         names = None if self.options.images else _PICTURES | {"base"}
-        pieces = list(tags(self.text, names))
+        pieces = list(tags(self.text, names, _QUIET))
         bases = (one.get("href") for one in pieces if one.name == "base")
         self.base = next((clean_url(one.value) for one in bases if one is not None), "")
         spans: list[Span] = []
@@ -197,6 +201,7 @@ class _Work:
         return (is_web(url) and web_host(url) not in self.allowed) or scheme_of(url) in ("ftp", "file")
 
     def _of_css(self, css: str) -> list[Span]:
+        """Return the replacements for a style, and count them."""
         spans = url_spans(css, self._unwanted)
         self.remote += len(spans)
         self._count(clean_url(css[start:end]) for start, end, _ in spans)
@@ -219,7 +224,7 @@ def is_unseen(tag: Token) -> bool:
     for declaration in plain_css(style.value).split(";") if style is not None else ():
         name, _, value = declaration.partition(":")
         wanted[name.strip()] = value.replace("!important", "").strip()
-    if tag.get("hidden") or any(wanted.get(name) == value for name, value in _HIDDEN.items()):
+    if tag.get("hidden") or any(wanted.get(name) == value for name, value in _HIDDEN):
         return True
     if _NOTHING.fullmatch(wanted.get("opacity", "")):
         return True

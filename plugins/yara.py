@@ -99,7 +99,7 @@ class Yara(api.Plugin):
         if self.options.raw:
             yield "", "message/rfc822", self._bounded(message.buffer[:])
         unpacker = api.Unpacker(api.UnpackLimits(seconds=self.options.seconds))
-        for part in message.root.walk():
+        for part in message.walk():
             if part.children:
                 continue
             content = self._bounded(part.content())
@@ -107,7 +107,7 @@ class Yara(api.Plugin):
             if not self.options.archives:
                 yield names[0] if names else "", part.content_type, content
                 continue
-            for file in unpacker.files(names, content, part.content_type):
+            for file in unpacker.files(names, content):
                 if file.troubles:
                     message.note("not_unpacked", ", ".join(sorted(file.troubles)))
                 yield "/".join(file.path), part.content_type if not file.depth else "", file.content

@@ -45,6 +45,9 @@ def check(configuration: Configuration) -> Iterator[Found]:
         yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
     if configuration.views.verdicts is not None:
         yield from _writable_folder(configuration.views.verdicts.parent, ("views", "verdicts"), configuration)
+    if configuration.quarantine.directory is not None:
+        folder = configuration.quarantine.directory
+        yield from _writable_folder(folder, ("quarantine", "directory"), configuration)
     directory = configuration.spool.directory
     if directory is not None:
         yield from _writable_folder(directory, ("spool", "directory"), configuration)

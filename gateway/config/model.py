@@ -96,6 +96,17 @@ class Inspection(Table):
     """parameters of one header field"""
 
 
+class Quarantine(Table):
+    """``[quarantine]``: where messages are kept that a plugin has quarantined."""
+
+    directory: FilePath | None = None
+    """a folder of its own; without one, a quarantined message is a temporary failure"""
+    retention: PositiveDuration = 30 * 86400.0
+    """how long messages are kept, in seconds"""
+    max_size: Size = 10 * 1024 * 1024 * 1024
+    """octets of all messages; 0 is no bound; what is too much is a temporary failure"""
+
+
 class GlobalLimits(Table):
     """``[limits]``: bounds of the whole process."""
 
@@ -345,6 +356,8 @@ class Configuration(Table):
     """what clients see of messages that were rewritten on the way to them"""
     inspection: Inspection = Inspection()
     """how messages are taken apart for plugins"""
+    quarantine: Quarantine = Quarantine()
+    """where messages are kept that a plugin has quarantined"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)

@@ -98,6 +98,14 @@ class MessageAmbiguous:
 
 
 @dataclass(slots=True)
+class QuarantineFailed:
+    """A message was to be quarantined and could not be kept: it was deferred."""
+
+    plugin: str
+    detail: str
+
+
+@dataclass(slots=True)
 class PluginAnswered:
     """A plugin answered at a hook, and not simply with Allow."""
 
@@ -127,6 +135,7 @@ class MessageSeen:
     recipients: int = 0
     message_id: str = ""
     reason: str = ""
+    quarantine: str = ""  # under which id it was kept
 
 
 Fact = (
@@ -147,5 +156,6 @@ Fact = (
     | PluginRan
     | MessageAmbiguous
     | PluginAnswered
+    | QuarantineFailed
     | MessageSeen
 )

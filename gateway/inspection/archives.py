@@ -24,7 +24,6 @@ from . import office
 from .embedded import find_embedded
 from .filenames import NameTrick, extension_of, name_tricks, saved_names
 from .filetypes import contradicts, file_types, zip_directory
-from .part import MESSAGE_TYPES
 from .parts import parse
 from .words import as_text
 
@@ -153,11 +152,11 @@ class Unpacker:
         self._until = perf_counter() + self.limits.seconds
 
     def files(
-        self, names: tuple[str, ...], content: bytes, declared: str = "", inside: tuple[str, ...] = ()
+        self, names: tuple[str, ...], content: bytes, inside: tuple[str, ...] = ()
     ) -> Iterator[UnpackedFile]:
         """Give every file within a file, innermost first, and the file itself at last.
 
-        names: of the file, the first one is shown.  declared: its type, as the mail says.
+        names: of the file, the first one is shown.
         """
         found = UnpackedFile((*inside, names[0] if names else ""), names, content, file_types(content))
         try:
@@ -165,7 +164,7 @@ class Unpacker:
         except Exception:  # noqa: BLE001 - parsers of hostile octets raise what they like
             found.troubles.add(Trouble.UNREADABLE)
         try:
-            for reader in _readers(found, declared):
+            for reader in _readers(found):
                 yield from self._within(reader, found)
         except _Stop as stop:
             found.troubles.add(stop.trouble)
@@ -226,14 +225,26 @@ class Unpacker:
 def _leaves(name: str) -> bool:
     """Tell whether a name leads out of the directory that it is unpacked into."""
     plain = name.replace("\\", "/")
+    if not plain.strip("/"):
+        return False  # the tables of an ar file are called so
     return plain.startswith("/") or plain[1:2] == ":" or ".." in plain.split("/")
 
 
-def _readers(file: UnpackedFile, declared: str) -> Iterator[Reader]:
+def _links_out(name: str, target: str) -> bool:
+    """Tell whether a link of that name leads out of the directory that it is unpacked into."""
+    if target.startswith("/"):
+        return True
+    level = name.strip("/").count("/") - name.split("/").count(".")
+    for step in target.split("/"):
+        level += 0 if step in ("", ".") else -1 if step == ".." else 1
+        if level < 0:
+            return True
+    return False
+
+
+def _readers(file: UnpackedFile) -> Iterator[Reader]:
     """Give what reads the file, for each of the types that it has."""
-    if declared in MESSAGE_TYPES or any(
-        name.lower().endswith((".eml", ".mht", ".mhtml")) for name in file.names
-    ):
+    if any(name.lower().endswith((".eml", ".mht", ".mhtml")) for name in file.names):
         yield _mail_members
     for name in file.types:
         if name in _READERS:
@@ -446,7 +457,7 @@ def _tar_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Ite
         name, long_name = long_name or short, ""
         if kind in (b"0", b"\0", b"7"):
             yield Member((name,), *unpacker.gather([body], len(body)))
-        elif kind in b"12" and _leaves(as_text(head[157:257].partition(b"\0")[0])):
+        elif kind in b"12" and _links_out(name, as_text(head[157:257].partition(b"\0")[0])):
             yield Member((name,), troubles={Trouble.PATH})
 
 
@@ -530,7 +541,7 @@ def _other_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> I
                     yield Member(names, troubles={Trouble.ENCRYPTED})
                     continue
                 if not entry.isfile and not single:
-                    if _leaves(entry.linkname or ""):
+                    if _links_out(names[0], entry.linkname or ""):
                         yield Member(names, troubles={Trouble.PATH})
                     continue
                 yield Member(names, *unpacker.gather(entry.get_blocks(_PIECE), len(content)))

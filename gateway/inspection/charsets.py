@@ -115,8 +115,14 @@ def decode(content: bytes, charset: str) -> str:
 
     Octets that the charset does not have become U+FFFD.
     """
+    codec = codec_of(charset)
+    if codec == "ascii" or codec is None:
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            codec = "cp1252"
     try:
-        return content.decode(reading_codec_of(content, charset), "replace")
+        return content.decode(codec, "replace")
     except (UnicodeError, ValueError):  # some stateful codecs know no "replace" for every input
         return content.decode("latin-1")
 
@@ -135,7 +141,7 @@ _MARKS = {
     "utf_16": (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE),
     "utf_32": (codecs.BOM_UTF32_BE, codecs.BOM_UTF32_LE),
 }
-_STEP = 256
+_STEP = 64
 
 
 def octet_offsets(content: bytes, text: str, codec: str, offsets: list[int]) -> list[int] | None:

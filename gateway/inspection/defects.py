@@ -47,7 +47,8 @@ class Defect(StrEnum):
     ENCODED_MESSAGE = "encoded_message"  # a message/rfc822 in base64 or quoted-printable
     PARTIAL_MESSAGE = "partial_message"  # a message/partial: others make one of several messages
     MISSING_BOUNDARY = "missing_boundary"  # a multipart without the parameter
-    BAD_BOUNDARY = "bad_boundary"  # more than 70 octets, or not all of ASCII, or with a blank at its end
+    BAD_BOUNDARY = "bad_boundary"  # not all of ASCII, or with a blank at its end
+    LONG_BOUNDARY = "long_boundary"  # more than the 70 characters of RFC 2046 5.1.1
     BOUNDARY_NOT_FOUND = "boundary_not_found"  # no part begins
     MISSING_FINAL_BOUNDARY = "missing_final_boundary"
     BOUNDARY_PREFIX = "boundary_prefix"  # a line only begins like a delimiter
@@ -96,6 +97,7 @@ HARMLESS_DEFECTS = frozenset(
         Defect.BAD_CONTENT_TYPE,
         Defect.REPEATED_FIELD,
         Defect.ENCODED_WORD_NAME,
+        Defect.LONG_BOUNDARY,
         Defect.MISSING_FINAL_BOUNDARY,
         Defect.BASE64_LENGTH,
         Defect.BAD_QUOTED_PRINTABLE,

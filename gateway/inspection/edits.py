@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from . import enclosing_edits, structure_edits
-from .field_edits import Splice, begins_line, change_fields, closing_line, eol_of, replace_field
+from .field_edits import begins_line, change_fields, closing_line, eol_of, replace_field
 from .header_text import format_field
 from .part import Part
-from .rendering import Edit, EditError, render
+from .rendering import Edit, EditError, Rank, Splice, edit_of, in_order, render
 from .scan import find
 from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
@@ -31,6 +30,7 @@ class Edits:
         self._edits: list[Edit] = []
         self._group = 0
         self._removed: set[tuple[int, int, int]] = set()
+        self._made: set[tuple[int, int, int]] = set()
 
     def __iter__(self) -> Iterator[Edit]:
         return iter(self._edits)
@@ -46,20 +46,22 @@ class Edits:
         Raises EditError outside of the message.
         """
         self._group += 1
-        self._add(start, end, data)
+        self._add(Splice(start, end, data))
 
-    def _add(self, start: int, end: int, data: bytes, around: bool = False) -> None:
-        if not 0 <= start <= end <= len(self._root.buffer):
-            raise EditError(f"edit at {start}-{end} of a message of {len(self._root.buffer)} octets")
-        self._edits.append(Edit(start, end, data, self._group, around))
+    def _add(self, splice: Splice) -> None:
+        self._check_place(splice.start, splice.end)
+        self._edits.append(edit_of(splice, self._group))
+
+    def _check_place(self, start: int, end: int) -> None:
+        size = len(self._root.buffer)
+        if not 0 <= start <= end <= size:
+            raise EditError(f"edit at {start}-{end} of a message of {size} octets")
 
     def put(self, edit: Edit) -> None:
         """Add an edit that was made elsewhere, with its group.  Raises EditError as :meth:`splice`."""
-        size = len(self._root.buffer)
-        if not 0 <= edit.start <= edit.end <= size:
-            raise EditError(f"edit at {edit.start}-{edit.end} of a message of {size} octets")
-        self._edits.append(edit)
         self._group = max(self._group, edit.group)
+        self._check_place(edit.start, edit.end)
+        self._edits.append(edit)
 
     # -- header ------------------------------------------------------------
 
@@ -81,7 +83,7 @@ class Edits:
         self._group += 1
         data = format_field(name, value, eol_of(self._root))
         for field in found:
-            self._add(*replace_field(self._root, field.start, field.end, data, eol_of(self._root)))
+            self._add(replace_field(self._root, field.start, field.end, data, eol_of(self._root)))
             data = b""
 
     def remove_header(self, name: str) -> int:
@@ -89,7 +91,7 @@ class Edits:
         found = self._root.get_all(name)
         self._group += 1
         for field in found:
-            self._add(field.start, field.end, b"")
+            self._add(Splice(field.start, field.end, b"", Rank.FIELD))
         return len(found)
 
     def _place(self, top: bool) -> int:
@@ -105,16 +107,12 @@ class Edits:
 
     def _insert_field(self, place: int, data: bytes) -> None:
         root, eol = self._root, eol_of(self._root)
+        lead = tail = b""
         if not root.fields and root.header_end == root.body_start:
-            # There is no blank line that would end the header: the first field added brings it.
-            first = next((at for at, edit in enumerate(self._edits) if edit.start == edit.end == place), None)
-            if first is not None:
-                self._edits.insert(first, Edit(place, place, data, self._group))
-                return
-            data += eol
+            tail = eol  # there is no blank line that would end the header
         elif not begins_line(root, place):
-            data = eol + data[: -len(eol)]  # the header is cut off in mid-line, and stays so
-        self._add(place, place, data)
+            lead = eol
+        self._add(Splice(place, place, data, Rank.FIELD, 0, lead, tail))
 
     # -- text --------------------------------------------------------------
 
@@ -168,13 +166,13 @@ class Edits:
             if change is None:
                 return False
             fields.update(change.fields)
-            splices.append((change.start, change.end, change.data))
+            splices.append(Splice(change.start, change.end, change.data, depth=part.depth))
         if fields and part is self._root and part.get("mime-version") is None:
             fields["mime-version"] = b"MIME-Version: 1.0"
         # The first line of the body may become what looks like a field.
         newline = find(part.buffer, b"\n", part.body_start, part.end)
         first = newline if newline >= 0 else part.end
-        body = part.body_start == part.end or any(start <= first for start, _, _ in splices)
+        body = part.body_start == part.end or any(one.start <= first for one in splices)
         header = change_fields(part, fields, eol_of(self._root), body=body)
         return self._lay(header + splices + closing_line(part, eol_of(self._root)))
 
@@ -229,34 +227,41 @@ class Edits:
         """Put a new part before all others, or with ``first=False`` behind them.
 
         It goes into the message's multipart/mixed; where there is none, one is made around
-        the body.  Only one part can be put where a multipart has to be made.
+        the body.  Where one has to be made, that can be done once.
         content_type: "type/subtype", with parameters if there are any.
         beside: the part before or behind which it goes, inside of the multipart/mixed that
         this stands in, or of one made around it.
-        Returns False for a header too long to be read.  Raises ValueError for a content type
-        that can't stand in a header.
+        Returns False for a header too long to be read, and where a multipart was made before.
+        Raises ValueError for a content type that can't stand in a header.
         """
-        if beside is not None:
-            self._check(beside)
-        return self._lay(
-            structure_edits.insert_part(self._root, content, content_type, filename, inline, first, beside)
+        self._check(beside or self._root)
+        splices = structure_edits.insert_part(
+            self._root, content, content_type, filename, inline, first, beside
         )
+        if splices is not None and len(splices) > 1:  # a multipart is made
+            place = _place_of(beside or self._root)
+            if place in self._made:
+                return False
+            self._made.add(place)
+        return self._lay(splices)
 
-    def wrap(self, text: str, subject: str | None = None) -> bool:
+    def wrap(self, text: str, subject: str | None = None, fields: Sequence[tuple[str, str]] = ()) -> bool:
         """Enclose the whole message, octet for octet, as an attachment under a text.
 
         The new message has the trace, address, date, identification and subject fields of
-        the old one, or ``subject`` for the last.  Signatures in the old one stay good, so
-        it counts as no edit of them.  Returns True.
+        the old one, or ``subject`` for the last, and the fields given besides.  Signatures in
+        the old one stay good, so it counts as no edit of them.  Returns False if it is enclosed already.
         """
-        return self._lay(enclosing_edits.wrap(self._root, text, subject), around=True)
+        if any(edit.around for edit in self._edits):
+            return False
+        return self._lay(enclosing_edits.wrap(self._root, text, subject, fields))
 
-    def _lay(self, splices: list[Splice] | None, around: bool = False) -> bool:
+    def _lay(self, splices: list[Splice] | None) -> bool:
         if splices is None:
             return False
         self._group += 1
-        for start, end, data in splices:
-            self._add(start, end, data, around)
+        for splice in splices:
+            self._add(splice)
         return True
 
     def _check(self, part: Part) -> None:
@@ -273,16 +278,15 @@ class Edits:
         return kept
 
     def in_order(self) -> list[Edit]:
-        """Return the edits by offset.  Raises EditError if two of them overlap."""
-        ordered = sorted(self._edits, key=lambda edit: (edit.start, edit.end))
-        for one, following in pairwise(ordered):
-            if following.start < one.end:
-                raise EditError(f"edits overlap at offset {following.start}")
-        return ordered
+        """Return the edits as they are laid in, by offset.
+
+        Raises EditError if two of them overlap, or give one part the same field.
+        """
+        return in_order(self._edits)
 
     def new_size(self) -> int:
         """Return the size of the message with the edits laid in, in octets."""
-        return len(self._root.buffer) + sum(len(e.data) - (e.end - e.start) for e in self._edits)
+        return len(self._root.buffer) + sum(len(e.data) - (e.end - e.start) for e in self.in_order())
 
     def apply(self) -> bytes:
         """Return the message with the edits laid in, as a plugin's own tests want it.

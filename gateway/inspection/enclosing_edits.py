@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .defects import Defect
-from .field_edits import Splice, change_fields, closing_line, eol_of
+from .field_edits import change_fields, closing_line, eol_of
 from .fields import Field
 from .header_text import format_field
 from .new_parts import encode_notice, entity, leaf_fields, line_end_behind, new_boundary, structured_field
 from .part import Part
+from .rendering import Rank, Splice
 from .scan import Buffer
 from .transfer import boundaries_around
 
@@ -35,12 +38,12 @@ _COPIED = frozenset(
 HEADER_CUT = frozenset({Defect.HEADER_TOO_LONG, Defect.TOO_MANY_FIELDS})
 
 
-def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
+def wrap(root: Part, text: str, subject: str | None, added: Sequence[tuple[str, str]] = ()) -> list[Splice]:
     """Enclose the whole message, as it stands, in another that begins with a text."""
     eol = eol_of(root)
     buffer = root.buffer
     boundary = new_boundary(buffer, text.encode("utf-8", "replace"))
-    fields: list[bytes] = []
+    fields = [format_field(name, value, eol) for name, value in added]
     for field in root.fields:
         if field.name in _COPIED and not (field.name == "subject" and subject is not None):
             fields.append(_copy(field, eol))
@@ -60,10 +63,9 @@ def wrap(root: Part, text: str, subject: str | None) -> list[Splice]:
     lines += [b"Content-Disposition: attachment; filename=message.eml"]
     lines += [b"Content-Transfer-Encoding: 8bit"] if eight_bit else []
     head = b"".join(fields) + eol.join(lines) + eol + eol
-    return [
-        (0, 0, head),
-        (len(buffer), len(buffer), line_end_behind(root, eol) + b"--" + boundary + b"--" + eol),
-    ]
+    tail = line_end_behind(root, eol) + b"--" + boundary + b"--" + eol
+    size = len(buffer)
+    return [Splice(0, 0, head, Rank.OPENING, -1), Splice(size, size, tail, Rank.CLOSING, -1)]
 
 
 def make_multipart(
@@ -96,8 +98,8 @@ def make_multipart(
     tail += b"--" + (eol if part.end == len(part.buffer) else b"")
     return [
         *change_fields(part, fields, eol, dropped=names, body=True),
-        (part.body_start, part.body_start, head + inner + eol),
-        (part.end, part.end, tail),
+        Splice(part.body_start, part.body_start, head + inner + eol, Rank.OPENING, part.depth),
+        Splice(part.end, part.end, tail, Rank.CLOSING, part.depth),
         *closing_line(part, eol),
     ]
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from .part import Part
+from .rendering import Rank, Splice
 from .scan import find
-
-#: What to replace and with what: start, end, data.
-Splice = tuple[int, int, bytes]
 
 
 def eol_of(part: Part) -> bytes:
@@ -32,7 +30,7 @@ def replace_field(part: Part, start: int, end: int, data: bytes, eol: bytes) -> 
     """Put a whole field, line end included, in place of one; a line end that is missing stays so."""
     if data and part.buffer[end - 1 : end] != b"\n":
         data = data[: -len(eol)]
-    return start, end, data
+    return Splice(start, end, data, Rank.FIELD, part.depth)
 
 
 def change_fields(
@@ -52,18 +50,20 @@ def change_fields(
             data = wanted.pop(field.name) + eol
             splices.append(replace_field(part, field.start, field.end, data, eol))
         elif field.name in fields or field.name in dropped:
-            splices.append((field.start, field.end, b""))
+            splices.append(Splice(field.start, field.end, b"", Rank.FIELD, part.depth))
     added = b"".join(data + eol for data in wanted.values())
+    lead = tail = b""
     if part.header_end == part.body_start and (added or body):
         # There is no blank line between the header and what is to come.
-        added += eol
+        tail = eol
         if part.header_end == part.start and _joins_header(part):
             cut = part.buffer[part.start - 1 : part.start] != b"\n"
-            added = (eol + eol if cut else eol) + added
+            lead = eol + eol if cut else eol
         elif not begins_line(part, _end_without(part, splices)):
-            added = eol + added
-    if added:
-        splices.append((part.header_end, part.header_end, added))
+            lead = eol
+    if added or tail:
+        place = part.header_end
+        splices.append(Splice(place, place, added, Rank.FIELD, part.depth, lead, tail))
     return splices
 
 
@@ -76,10 +76,10 @@ def _joins_header(part: Part) -> bool:
 def _end_without(part: Part, splices: list[Splice]) -> int:
     """Return where the header ends once the last fields are taken away."""
     place = part.header_end
-    for start, end, data in reversed(splices):
-        if end != place or data:
+    for one in reversed(splices):
+        if one.end != place or one.data:
             break
-        place = start
+        place = one.start
     return place
 
 
@@ -91,4 +91,4 @@ def closing_line(part: Part, eol: bytes) -> list[Splice]:
     delimiter = b"--" + parent.boundary
     if part.buffer[part.end : part.end + len(delimiter)] != delimiter:
         return []
-    return [(part.end, part.end, eol)]
+    return [Splice(part.end, part.end, eol, Rank.CLOSING, part.depth - 1)]

@@ -165,7 +165,10 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 _MARKUP: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"<hta:application"), "hta"),
     (re.compile(rb"<\?xml-stylesheet[^>]{0,200}mso-application|progid=.word\.document"), "word-xml"),
-    (re.compile(rb"<(?:job|package|component|scriptlet)[\s>]"), "scriptlet"),
+    (
+        re.compile(rb"<(?:job|scriptlet)[\s>]|<(?:package|component)[\s>](?=[\s\S]{0,3000}<script)"),
+        "scriptlet",
+    ),
     (re.compile(rb"<pcsettings"), "settings"),
     (re.compile(rb"<(?:librarydescription|searchconnectordescription)"), "library"),
     (re.compile(rb"<(?:[a-z]{1,10}:)?svg[\s>]"), "svg"),
@@ -189,7 +192,8 @@ _SCRIPT_LINE: tuple[tuple[re.Pattern[bytes], str], ...] = (
     ),
     (
         re.compile(
-            rb"\bset\s{1,9}\w{1,60}\s{0,9}=\s{0,9}createobject|^[ \t]{0,80}(?:dim|sub|on error resume next)\b"
+            rb"\bset\s{1,9}\w{1,60}\s{0,9}=\s{0,9}createobject"
+            rb"|^[ \t]{0,80}(?:dim\s{1,9}\w{1,60}\s{0,9}(?:,|$)|on error resume next\b)"
             rb"|^[ \t]{0,80}execute\s?\(",
             re.MULTILINE,
         ),
@@ -198,12 +202,15 @@ _SCRIPT_LINE: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
         re.compile(
             rb"\b(?:invoke-expression|invoke-webrequest|new-object|write-host|set-executionpolicy)\b"
-            rb"|^[ \t]{0,80}param\s?\(|^\$\w{1,60}\s?=",
+            rb"|^[ \t]{0,80}param\s?\(",
             re.MULTILINE,
         ),
         "powershell",
     ),
-    (re.compile(rb"^[ \t]{0,80}(?:@?set |rem |start |if exist |@?powershell |goto )", re.MULTILINE), "batch"),
+    (
+        re.compile(rb"^[ \t]{0,80}(?:set \w{1,60}=|rem |if exist |@?powershell |goto :)", re.MULTILINE),
+        "batch",
+    ),
 )
 _OLE_NAMES: tuple[tuple[str, str], ...] = (
     ("WordDocument", "doc"),

@@ -148,10 +148,10 @@ class Token:
 
 
 @lru_cache(64)
-def _skip(names: frozenset[str] | None) -> re.Pattern[str]:
+def _skip(names: frozenset[str] | None, quiet: str) -> re.Pattern[str]:
     """Return the expression for all that need not be looked at: text, and tags of other names."""
     if names is None:
-        return re.compile(f"(?:{_TEXT})*+")
+        return re.compile(f"(?:{_TEXT}|{quiet})*+" if quiet else f"(?:{_TEXT})*+")
     wanted = "|".join(map(re.escape, sorted(names | RAW_TEXT)))
     other = rf"</?(?!(?i:{wanted})(?:[{_BLANK}/>]|\Z)){_NAME}{_INNER}>"
     return re.compile(f"(?:{_TEXT}|{other})*+")
@@ -162,17 +162,43 @@ def _end_tag(name: str) -> re.Pattern[str]:
     return re.compile(rf"</{name}(?=[{_BLANK}/>])", re.IGNORECASE)
 
 
+#: Attributes that do nothing by themselves, whatever their value.
+_QUIET = (
+    "class|id|align|valign|width|height|border|cellpadding|cellspacing|bgcolor|color|dir|lang|title|alt"
+    "|name|target|rel|role|face|size|colspan|rowspan|nowrap|summary|hspace|vspace"
+)
+_QUIET_ELEMENTS = (
+    "a|b|i|u|p|s|br|hr|td|tr|th|table|tbody|thead|tfoot|div|span|img|font|center|strong|em|small|big|sup|sub"
+    "|h[1-6]|ul|ol|li|dl|dt|dd|blockquote|pre|code|o:p"
+)
+
+
+def quiet_tags(*attributes: str) -> str:
+    """Return an expression for tags of plain formatting that :func:`tokens` is to pass over.
+
+    attributes: expressions for others that may stand in them, with their values in quotes.
+    """
+    value = rf"""[{_BLANK}]*+=[{_BLANK}]*+(?:"[^"]*+"|'[^']*+'|[A-Za-z0-9#%_.\-]++)"""
+    known = "|".join([rf"(?:{_QUIET})(?:{value})?+", *attributes])
+    return rf"<(?i:(?:{_QUIET_ELEMENTS})(?:[{_BLANK}]++(?:{known}))*+[{_BLANK}]*+/?|/(?:{_QUIET_ELEMENTS}))>"
+
+
 def tokens(
-    text: str, start: int = 0, end: int | None = None, names: frozenset[str] | None = None
+    text: str,
+    start: int = 0,
+    end: int | None = None,
+    names: frozenset[str] | None = None,
+    quiet: str = "",
 ) -> Iterator[Token]:
     """Give the pieces of a text, or of what stands between two offsets of it, in order.
 
     What stands between two of them is text.  With ``names``, only tags of these names are
-    given, and comments, declarations and raw texts: the others cost next to nothing, but then
-    not all between two pieces is text.
+    given, and comments, declarations and raw texts; with ``quiet``, an expression of
+    :func:`quiet_tags`, all but these.  The others cost next to nothing, but then not all
+    between two pieces is text.
     """
     end = len(text) if end is None else end
-    skip = _skip(names).match
+    skip = _skip(names, quiet).match
     tag = _TAG.match
     missing: set[str] = set()
     place = start
@@ -239,13 +265,13 @@ def _comment(text: str, place: int, end: int, missing: set[str]) -> Token:
     return Token(text, kind, place, stop, "", True, (inner, content_end))
 
 
-def tags(text: str, names: frozenset[str] | None = None) -> Iterator[Token]:
+def tags(text: str, names: frozenset[str] | None = None, quiet: str = "") -> Iterator[Token]:
     """Give the start tags and raw texts, in order, also those that only some programs see.
 
     These are the ones within conditional comments (Outlook's), and within raw texts but
     scripts, whose elements may stand where they are ones of markup.
     """
-    waiting = [tokens(text, names=names)]
+    waiting = [tokens(text, names=names, quiet=quiet)]
     while waiting:
         token = next(waiting[-1], None)
         if token is None:
@@ -256,7 +282,7 @@ def tags(text: str, names: frozenset[str] | None = None) -> Iterator[Token]:
         hidden = token.kind is Kind.CONDITIONAL or (token.kind is Kind.RAW and token.name != "script")
         if hidden and text.find("<", token.content_start, token.content_end) >= 0:
             # No deeper than there are kinds: what is in one holds no end of it, so no other such.
-            waiting.append(tokens(text, token.content_start, token.content_end, names))
+            waiting.append(tokens(text, token.content_start, token.content_end, names, quiet))
 
 
 # -- character references ------------------------------------------------------

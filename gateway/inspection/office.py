@@ -102,7 +102,7 @@ def _attachment_name(content: bytes, path: list[str]) -> str:
     ):
         with suppress(UnicodeDecodeError):
             names[other[-1][12:16]] = stream.decode("utf-16-le" if other[-1].endswith("1F") else "cp1252")
-    return str(names.get("3707") or names.get("3704") or "")
+    return str(names.get("3707") or names.get("3704") or "").rstrip("\0")
 
 
 def _native(stream: bytes) -> tuple[str, bytes]:

@@ -19,6 +19,9 @@ _UU_ENCODINGS = ("x-uuencode", "x-uue", "uuencode", "x-yencode")
 TNEF_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
 _TNEF_MAGIC = b"\x78\x9f\x3e\x22"
 IDENTITY_ENCODINGS = ("7bit", "8bit", "binary")
+_ENCODINGS = {name.encode(): name for name in (*IDENTITY_ENCODINGS, "base64", "quoted-printable")}
+#: Of a field that is not there.  Nothing is ever put into it.
+_NOTHING = Structured()
 
 
 class Part:
@@ -46,11 +49,11 @@ class Part:
         #: Where this is the root of another reading: the part of the message that is so read.
         self.outer: Part | None = None
         self._codec = "utf-8"
-        self._type = Structured()
+        self._type = _NOTHING
         self.content_type, self.parameters = self._read_type(limits)
         self.transfer_encoding = self._read_encoding()
         self._disposition = self._read_disposition(limits)
-        if len(self.filenames) > 1 and _differ(self.filenames):
+        if (self._disposition is not _NOTHING or self._type.others) and _differ(self.filenames):
             self.defects.append(Defect.DIFFERENT_NAMES)
 
     def __repr__(self) -> str:
@@ -95,23 +98,25 @@ class Part:
         if not found:
             return "7bit"
         self._compare(found, Defect.DUPLICATE_ENCODING)
+        plain = _ENCODINGS.get(found[0].raw_value.strip().lower())
+        if plain is not None:
+            return plain
         value = parse_structured(found[0].raw_value, 0).value or "7bit"
-        if value not in (*IDENTITY_ENCODINGS, "base64", "quoted-printable"):
+        if value not in _ENCODINGS.values():
             self.defects.append(Defect.UNKNOWN_ENCODING)
         return value
 
     def _read_disposition(self, limits: Limits) -> Structured:
         found = self.get_all("content-disposition")
         if not found:
-            parsed = Structured()
-        else:
-            self._compare(found, Defect.DUPLICATE_DISPOSITION)
-            parsed = parse_structured(found[0].raw_value, limits.parameters)
-            for other in found[1:4]:
-                value = parse_structured(other.raw_value, limits.parameters).parameters.get("filename")
-                if value:
-                    parsed.take_other("filename", value)
-            self.defects += [one for one in parsed.defects if one not in self.defects]
+            return _NOTHING
+        self._compare(found, Defect.DUPLICATE_DISPOSITION)
+        parsed = parse_structured(found[0].raw_value, limits.parameters)
+        for other in found[1:4]:
+            value = parse_structured(other.raw_value, limits.parameters).parameters.get("filename")
+            if value:
+                parsed.take_other("filename", value)
+        self.defects += [one for one in parsed.defects if one not in self.defects]
         return parsed
 
     @property
@@ -210,6 +215,9 @@ class Part:
             return decode_base64(self.raw_body)
         if self.transfer_encoding == "quoted-printable":
             return decode_quoted_printable(self.raw_body)
+        if self.transfer_encoding in _UU_ENCODINGS:
+            files = find_embedded(self.raw_body, "us-ascii")
+            return files[0].content() if files else self.raw_body
         return self.raw_body
 
     @cached_property
@@ -228,8 +236,7 @@ class Part:
 
     def embedded(self) -> list[Embedded]:
         """Return the files that stand encoded in a text part's own text; [] for other parts."""
-        wanted = self.is_text or self.transfer_encoding in _UU_ENCODINGS
-        return find_embedded(self.content(), self.charset) if wanted else []
+        return find_embedded(self.content(), self.charset) if self.is_text else []
 
     def text(self) -> str:
         """Return the body as text in its declared charset; what can't be decoded is U+FFFD."""
@@ -238,5 +245,7 @@ class Part:
 
 def _differ(names: tuple[str, ...]) -> bool:
     """Tell whether names of one file end in different extensions."""
+    if len(names) < 2:
+        return False
     ends = {decode_words(name.encode("utf-8", "replace")).rstrip(" .").rpartition(".") for name in names}
     return len({end.lower() for _, dot, end in ends if dot}) > 1

@@ -69,8 +69,10 @@ class _Parser:
             part.defects.append(Defect.ENCODED_MULTIPART)
         boundary = part.boundary
         written = part.parameters.get("boundary", "")
-        if len(written) > 70 or not written.isascii() or written.endswith((" ", "\t")):
+        if not written.isascii() or written.endswith((" ", "\t")):
             part.defects.append(Defect.BAD_BOUNDARY)
+        if len(written) > 70:
+            part.defects.append(Defect.LONG_BOUNDARY)
         if not boundary:
             part.defects.append(Defect.MISSING_BOUNDARY)
             return

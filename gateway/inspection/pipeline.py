@@ -465,9 +465,8 @@ def _outcome(verdict: Verdict) -> Outcome | None:
             return None
         case Reject(reason):
             return Outcome(Action.REJECT, reason=shown(reason) or "Message refused")
-        case Quarantine():
-            # There is no store that could keep it, so it stays where it is for now.
-            return Outcome(Action.DEFER, reason="Message is to be quarantined, and there is no quarantine")
+        case Quarantine(reason):
+            return Outcome(Action.QUARANTINE, reason=shown(reason) or "Message quarantined", accept=True)
         case Discard(reason):
             return Outcome(Action.DISCARD, reason=shown(reason), accept=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import charsets
 from .part import Part
@@ -17,7 +17,7 @@ from .transfer import (
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64, decode_quoted_printable
+from .words import decode_quoted_printable, stands_alone
 
 Span = tuple[int, int, str]
 #: A piece of the decoded content, in octets, and what stands there instead.
@@ -116,9 +116,9 @@ def _whole_as_utf8(
     if "\ufffd" in text:
         return None
     wanted = _laid_in(text, spans).encode("utf-8", "replace")
-    change = whole_body(
-        part, with_line_ends(wanted, eol) if part.transfer_encoding != "base64" else wanted, eol
-    )
+    if part.transfer_encoding != "base64":
+        wanted = with_line_ends(wanted, eol)
+    change = whole_body(part, wanted, eol)
     if change is None:
         return None
     change.fields["content-type"] = with_charset(part, "utf-8", eol)
@@ -146,13 +146,10 @@ def _by_characters(
     if wanted is None:
         return _whole_as_utf8(part, content, text, spans, eol)
     wanted = mark + wanted
-    if wanted.decode(codec if not mark else charsets.codec_of(part.charset) or codec, "replace") is None:
-        return None
     start = _common(content, wanted)
     behind = _common_end(content[start:], wanted[start:])
-    return _into_body(
-        part, content, [(start, len(content) - behind, wanted[start : len(wanted) - behind])], eol
-    )
+    piece = (start, len(content) - behind, wanted[start : len(wanted) - behind])
+    return _into_body(part, content, [piece], eol)
 
 
 def _common(one: bytes, other: bytes) -> int:
@@ -198,35 +195,35 @@ def _into_body(part: Part, content: bytes, pieces: list[Piece], eol: bytes) -> l
 
 
 def _into_identity(part: Part, content: bytes, pieces: list[Piece]) -> list[TextChange] | None:
+    """Put the pieces where they are, if what stands in their lines then may stand there."""
     seven = part.transfer_encoding == "7bit" and content.isascii()
-    boundaries = boundaries_around(part)
-    begun = behind = -1  # the lines that the last pieces stand in
-    lines: list[bytes] = []
-    for start, end, new in pieces:
-        if seven and not new.isascii():
-            return None
-        if start > behind:
-            if lines and not _stands(lines, content[begun:behind], boundaries):
-                return None
-            begun = content.rfind(b"\n", 0, start) + 1
-            lines = [content[begun:start], new]
-        else:
-            lines[-1] = lines[-1][: len(lines[-1]) - (behind - start)]
-            lines.append(new)
-        newline = content.find(b"\n", end)
-        behind = newline if newline >= 0 else len(content)
-        lines.append(content[end:behind])
-    if not _stands(lines, content[begun:behind], boundaries):
+    if seven and not all(new.isascii() for _, _, new in pieces):
         return None
+    boundaries = boundaries_around(part)
+    for begun, end, group in _by_lines(content, pieces):
+        before = content[begun:end]
+        joined = _octets_laid_in(before, [(one[0] - begun, one[1] - begun, one[2]) for one in group])
+        if holds_delimiter(joined, boundaries) or (short_lines(before) and not short_lines(joined)):
+            return None
     return [TextChange(part.body_start + start, part.body_start + end, new) for start, end, new in pieces]
 
 
-def _stands(lines: list[bytes], before: bytes, boundaries: list[bytes]) -> bool:
-    """Tell whether changed lines may stand in a body as they are."""
-    joined = b"".join(lines)
-    if holds_delimiter(joined, boundaries):
-        return False
-    return short_lines(joined) or not short_lines(before)
+def _by_lines(content: bytes, pieces: list[Piece]) -> Iterator[tuple[int, int, list[Piece]]]:
+    """Give the pieces that stand in the same lines, and where those lines begin and end."""
+    group: list[Piece] = []
+    begun = line_end = 0
+    for piece in pieces:
+        if group and piece[0] > line_end:
+            yield begun, line_end, group
+            group = []
+        if not group:
+            begun = content.rfind(b"\n", 0, piece[0]) + 1
+        if not group or piece[1] > line_end:
+            newline = content.find(b"\n", piece[1])
+            line_end = newline if newline >= 0 else len(content)
+        group.append(piece)
+    if group:
+        yield begun, line_end, group
 
 
 def _into_quoted_printable(
@@ -275,12 +272,11 @@ def _into_base64(part: Part, content: bytes, pieces: list[Piece], eol: bytes) ->
     octets = line // 4 * 3
     kept = pieces[0][0] // octets if line >= 4 and line % 4 == 0 else 0
     kept = min(kept, len(raw) // step if step else 0)
-    if not kept or decode_base64(raw[: kept * step]) != content[: kept * octets]:
+    if not kept or not stands_alone(raw[: kept * step], kept * line):
         kept, line = 0, line if 4 <= line <= BASE64_LINE and line % 4 == 0 else BASE64_LINE
     decoded = kept * octets
-    wanted = _octets_laid_in(
-        content[decoded:], [(start - decoded, end - decoded, new) for start, end, new in pieces]
-    )
+    shifted = [(start - decoded, end - decoded, new) for start, end, new in pieces]
+    wanted = _octets_laid_in(content[decoded:], shifted)
     if len(wanted) > MOST_ENCODED:
         return None
     data = encode_base64(wanted, eol, line)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from .defects import LIMIT_DEFECTS
 from .enclosing_edits import HEADER_CUT, make_multipart
-from .field_edits import Splice, begins_line, change_fields, closing_line, eol_of, root_of
+from .field_edits import begins_line, change_fields, closing_line, eol_of, root_of
 from .new_parts import encode_notice, entity, leaf_fields, line_end_behind, named, structured_field
 from .part import IDENTITY_ENCODINGS, Part
+from .rendering import Splice
 from .transfer import (
     boundaries_around,
     encode_base64,
@@ -58,7 +59,7 @@ def replace_content(
         word = part.disposition or "attachment"
         fields["content-disposition"] = structured_field("Content-Disposition", word, named(filename), eol)
     splices = change_fields(part, fields, eol, body=bool(data))
-    return [*splices, (part.body_start, part.end, data), *closing_line(part, eol)]
+    return [*splices, Splice(part.body_start, part.end, data, depth=part.depth), *closing_line(part, eol)]
 
 
 def replace_by_notice(part: Part, text: str, filename: str) -> list[Splice] | None:
@@ -71,14 +72,14 @@ def replace_by_notice(part: Part, text: str, filename: str) -> list[Splice] | No
         header = b"".join(field + eol for field in fields.values())
         if not begins_line(part, part.start):
             header = eol + header
-        return [(part.start, part.end, header + eol + data), *closing_line(part, eol)]
+        return [Splice(part.start, part.end, header + eol + data, depth=part.depth), *closing_line(part, eol)]
     if HEADER_CUT & set(part.defects):
         return None
     names = tuple({field.name for field in part.fields if field.name.startswith("content-")})
     if part.get("mime-version") is None:
         fields["mime-version"] = b"MIME-Version: 1.0"
     splices = change_fields(part, fields, eol, dropped=names, body=True)
-    return [*splices, (part.body_start, part.end, data)]
+    return [*splices, Splice(part.body_start, part.end, data, depth=part.depth)]
 
 
 def remove_part(part: Part, last: bool) -> list[Splice] | None:
@@ -94,12 +95,12 @@ def remove_part(part: Part, last: bool) -> list[Splice] | None:
     if last:
         lead = b"" if part.buffer[part.start - 1 : part.start] == b"\n" else eol
         empty = lead + b"Content-Type: text/plain" + eol + eol
-        return [(part.start, part.end, empty), *closing_line(part, eol)]
+        return [Splice(part.start, part.end, empty, depth=part.depth), *closing_line(part, eol)]
     behind = _next_line(part)
     if behind is not None:
-        return [(line, behind, b"")]
+        return [Splice(line, behind, b"")]
     final = b"--" + parent.boundary + b"--"
-    return [(line, part.end, final + eol if part.end == len(part.buffer) else final)]
+    return [Splice(line, part.end, final + eol if part.end == len(part.buffer) else final)]
 
 
 def insert_part(
@@ -123,11 +124,12 @@ def insert_part(
     delimiter = b"--" + parent.boundary
     if first:
         line = _delimiter_line(place)
-        return [(line, line, delimiter + eol + new + eol)]
+        return [Splice(line, line, delimiter + eol + new + eol, depth=parent.depth)]
     behind = _next_line(place)
     if behind is not None:
-        return [(behind, behind, delimiter + eol + new + eol)]
-    return [(place.end, place.end, line_end_behind(place, eol) + delimiter + eol + new)]
+        return [Splice(behind, behind, delimiter + eol + new + eol, depth=parent.depth)]
+    new = line_end_behind(place, eol) + delimiter + eol + new
+    return [Splice(place.end, place.end, new, depth=parent.depth)]
 
 
 # -- pieces ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .transfer import (
     short_lines,
     with_line_ends,
 )
-from .words import decode_base64, decode_quoted_printable
+from .words import decode_quoted_printable, stands_alone
 
 _QUOTED_LINE = 75  # and the "=" of a soft line break
 
@@ -172,12 +172,11 @@ def _into_base64(part: Part, content: bytes, place: int, octets: bytes, eol: byt
     step = raw.find(b"\n") + 1
     line = len(raw[:step].rstrip(b"\r\n"))
     kept = place // (line // 4 * 3) if line >= 4 and line % 4 == 0 else 0
-    if kept * step > len(raw):
-        kept -= 1  # the last line has no line end
+    kept = min(kept, len(raw) // step if step else 0)  # the last line may have no line end
     at = kept * step
     decoded = kept * (line // 4 * 3)
     wanted = content[:place] + octets + content[place:]
-    if kept and decode_base64(raw[:at]) == content[:decoded]:
+    if kept and stands_alone(raw[:at], kept * line):
         data = encode_base64(wanted[decoded:], eol, line)
         if not raw.endswith(b"\n"):
             data = data.removesuffix(eol)

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 _INVISIBLE = str.maketrans("", "", "\t\r\n")
 _ENDS = "".join(map(chr, range(0x21)))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*+):")
-_WEB = re.compile(r"(?:(?i:https?):)?[/\\]{2,}([^/\\?#]*+)|(?i:https?):[/\\]?([^/\\?#]*+)")
+_WEB = re.compile(r"(?:(?i:https?):)?[/\\]{2,}([^/\\?#]++)|(?i:https?):[/\\]?([^/\\?#]++)")
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_\-]*+)\.?)++")
 _PORT = re.compile(r":[0-9]{0,5}\Z")
 

@@ -31,8 +31,8 @@ class Reject:
 class Quarantine:
     """Keep the message from its way, for an admin to look at.
 
-    Without a quarantine store the gateway answers with a temporary failure, so that the
-    message stays where it is.
+    Without a quarantine, or where it fails, the gateway answers with a temporary failure, so
+    that the message stays where it is.
     """
 
     reason: str

@@ -93,6 +93,19 @@ class VerdictStore:
         except sqlite3.Error:
             self.failures += 1
 
+    def replace(self, key: bytes, verdict: Remembered) -> bool:
+        """Put a verdict in another's place: an admin has decided otherwise.  Returns whether it is there."""
+        row = (key, str(verdict.action), verdict.reason, _packed(verdict.edits))
+        try:
+            with self._lock, self._database:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO verdicts (key, action, reason, edits) VALUES (?, ?, ?, ?)", row
+                )
+        except sqlite3.Error:
+            self.failures += 1
+            return False
+        return True
+
     def _forget_some(self) -> None:
         count = self._database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
         if count > MOST_IN_MEMORY:

@@ -102,6 +102,15 @@ def decode_base64(data: bytes) -> bytes:
     return b"".join(_decode_run(run) for run in clean.split(b"=") if run)
 
 
+def stands_alone(data: bytes, characters: int) -> bool:
+    """Tell whether base64 up to here has so many characters and no padding.
+
+    If these are a multiple of four, what follows decodes for itself.
+    """
+    clean = data.translate(None, _NOT_BASE64)
+    return len(clean) == characters and b"=" not in clean
+
+
 def decode_quoted_printable(data: bytes) -> bytes:
     """Decode quoted-printable leniently (RFC 2045 6.7), each line for itself.
 

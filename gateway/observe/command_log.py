@@ -19,6 +19,7 @@ from ..core.facts import (
     MessageSeen,
     PluginAnswered,
     PluginRan,
+    QuarantineFailed,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -108,6 +109,7 @@ class CommandLog(Sink):
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
+            QuarantineFailed: self._not_kept,
             MessageSeen: self._message,
         }
         wanted = {
@@ -306,6 +308,10 @@ class CommandLog(Sink):
         fields: dict[str, object] = {"stage": fact.stage, "applied": fact.applied, "defects": fact.defects}
         self._line(record, now, WARNING, "message_ambiguous", fields)
 
+    def _not_kept(self, record: SessionRecord, fact: QuarantineFailed, now: float) -> None:
+        fields: dict[str, object] = {"plugin": fact.plugin, "detail": fact.detail}
+        self._line(record, now, loudness(record, fact), "quarantine_failed", fields)
+
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         fields: dict[str, object] = {
             "plugin": fact.plugin,
@@ -333,5 +339,6 @@ class CommandLog(Sink):
             "recipients": fact.recipients,
             "message_id": fact.message_id,
             "reason": fact.reason,
+            "quarantine": fact.quarantine,
         }
         self._line(record, now, INFO, "message", fields)

@@ -13,6 +13,7 @@ from ..core.facts import (
     MessageSeen,
     PluginAnswered,
     PluginRan,
+    QuarantineFailed,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -93,6 +94,7 @@ class Console(Sink):
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
+            QuarantineFailed: self._not_kept,
             MessageSeen: self._message,
         }
         return {
@@ -264,6 +266,9 @@ class Console(Sink):
         text = f"ambiguous message, so {fact.applied}"
         self._say(record, now, "warn", "yellow", text, ", ".join(fact.defects).replace("_", " "))
 
+    def _not_kept(self, record: SessionRecord, fact: QuarantineFailed, now: float) -> None:
+        self._say(record, now, "warn", "red", "a message could not be quarantined", fact.detail)
+
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         level = loudness(record, fact)
         if level < self._level:
@@ -282,7 +287,8 @@ class Console(Sink):
         more = []
         if fact.reverse_path or fact.recipients:
             more.append(f"from <{fact.reverse_path}> to {count(fact.recipients, 'recipient')}")
-        more += [part for part in (fact.mailbox, fact.reason) if part]
+        kept = f"quarantine {fact.quarantine}" if fact.quarantine else ""
+        more += [part for part in (fact.mailbox, fact.reason, kept) if part]
         if fact.digest:
             more.append(f"sha256 {fact.digest[:12]}")
         style = {"passed": "blue", "rewritten": "blue"}.get(fact.action, "yellow")

@@ -8,6 +8,7 @@ from ..core.facts import (
     MessageSeen,
     PluginAnswered,
     PluginRan,
+    QuarantineFailed,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -48,6 +49,7 @@ FLOOR: dict[type, int] = {
     PluginRan: INFO,
     MessageAmbiguous: WARNING,
     PluginAnswered: INFO,
+    QuarantineFailed: ERROR,
     MessageSeen: INFO,
 }
 #: The highest level each can have, where it differs from the lowest.

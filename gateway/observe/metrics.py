@@ -74,6 +74,7 @@ class Metrics(Catalogue, Sink, Collector):
         self._spool: Callable[[], float] = lambda: 0
         self._hanging: Callable[[], float] = lambda: 0
         self._dropped: Callable[[], float] = lambda: 0
+        self._quarantine: Callable[[], tuple[float, float, float]] = lambda: (0, 0, 0)
         self._views: Callable[[], tuple[float, float, float, float]] = lambda: (0, 0, 0, 0)
         self.expect(listeners, upstreams, plugins, shadows)
         registry.register(self)
@@ -98,6 +99,10 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_views(self, figures: Callable[[], tuple[float, float, float, float]]) -> None:
         """Show the cache of rewritten messages: hits, misses, octets, failures of the verdict store."""
         self._views = figures
+
+    def watch_quarantine(self, figures: Callable[[], tuple[float, float, float]]) -> None:
+        """Show the quarantine: messages, octets, failures to keep one."""
+        self._quarantine = figures
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Show how many log lines were dropped; ``dropped`` may be called from another thread."""
@@ -261,6 +266,12 @@ class Metrics(Catalogue, Sink, Collector):
         )
         yield CounterMetricFamily(
             "mailgate_verdict_store_errors", "Verdicts that could not be read or remembered.", failures
+        )
+        messages, octets, failed = self._quarantine()
+        yield GaugeMetricFamily("mailgate_quarantine_messages", "Messages in the quarantine.", messages)
+        yield GaugeMetricFamily("mailgate_quarantine_bytes", "Octets of the messages there.", octets)
+        yield CounterMetricFamily(
+            "mailgate_quarantine_failures", "Messages that could not be quarantined.", failed
         )
         sinks = CounterMetricFamily("mailgate_sink_errors", "Facts that a sink failed on.", labels=("sink",))
         for name, count in (self._hub.failures.copy() if self._hub else {}).items():

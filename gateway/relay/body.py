@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core.facts import MessageSeen
+from ..core.facts import MessageSeen, QuarantineFailed
 from ..core.outcome import Action, Outcome
 from ..core.record import SessionRecord
 from ..core.steps import UPSTREAM, BodyStart
+from ..core.text import shown
 from ..core.view import ViewKey
 from ..inspection.edits import Edit, render
+from ..inspection.message import Content
+from ..inspection.quarantine import Entry, QuarantineError
 from ..inspection.verdicts import Remembered, verdict_key
 from .spool import Spool
 
@@ -33,13 +37,14 @@ ACTIONS = {
 class Body:
     """One message, or a piece of one, between its BodyStart and what became of it."""
 
-    __slots__ = ("_hash", "key", "message_id", "new_size", "settled", "size", "spool", "start")
+    __slots__ = ("_hash", "key", "message_id", "new_size", "quarantine", "settled", "size", "spool", "start")
 
     def __init__(self, start: BodyStart, settings: SessionSettings) -> None:
         self.start = start
         self.size = 0
         self.new_size = 0
         self.key: ViewKey | None = None
+        self.quarantine = ""  # under which id it was kept
         self.message_id = ""
         self.settled = False  # what became of it has been told
         watched = not start.held and start.stage in settings.watch and not start.partial and not start.section
@@ -90,6 +95,7 @@ class Body:
             recipients=len(envelope.recipients) if envelope is not None else 0,
             message_id=self.message_id,
             reason=reason,
+            quarantine=self.quarantine,
         )
 
 
@@ -112,6 +118,7 @@ async def decide(
     pipeline = settings.pipeline
     store = settings.verdicts if start.source is UPSTREAM and not start.partial else None
     key = b""
+    scope: tuple[str, ...] = ()
     if store is not None:
         scope = record.upstream, record.user, pipeline.names(record.listener, start.stage)
         key = verdict_key(body.digest(), *scope)
@@ -126,11 +133,61 @@ async def decide(
         publish(run)
     body.message_id = judgement.message_id
     outcome, edits = judgement.outcome, judgement.edits
+    if outcome.action is Action.QUARANTINE:
+        said_by = judgement.runs[-1].plugin if judgement.runs and not judgement.ambiguous else "gateway"
+        outcome = await _quarantine(body, outcome, said_by, settings, record, publish, scope)
     if start.source is UPSTREAM and outcome.action not in (Action.PASS, Action.MODIFY, Action.DEFER):
         edits = [Edit(0, spool.size, _notice(outcome))]
     if store is not None and outcome.action is not Action.DEFER:
         await pipeline.in_thread(store.put, key, Remembered(outcome.action, outcome.reason, edits))
     return await _apply(body, outcome, edits, settings, pause)
+
+
+async def _quarantine(
+    body: Body,
+    outcome: Outcome,
+    plugin: str,
+    settings: SessionSettings,
+    record: SessionRecord,
+    publish: Callable[[Any], None],
+    scope: tuple[str, ...],
+) -> Outcome:
+    """Keep a message; where that can't be, it stays with its sender, or on the server."""
+    quarantine, spool, start = settings.quarantine, body.spool, body.start
+    assert spool is not None
+    if quarantine is None:
+        return Outcome(Action.DEFER, reason="Message is to be quarantined, and there is no quarantine")
+    envelope = start.envelope
+    header = Content(spool.view()).root
+    entry = Entry(
+        id="",
+        at=time.time(),
+        reason=outcome.reason,
+        plugin=plugin,
+        stage=str(start.stage),
+        protocol=record.protocol,
+        listener=record.listener,
+        upstream=record.upstream,
+        session=record.id,
+        user=record.user,
+        client_address=record.client_address,
+        size=spool.size,
+        digest=body.digest().hex() or hashlib.sha256(spool.view()).hexdigest(),
+        reverse_path=envelope.reverse_path if envelope is not None else "",
+        recipients=tuple(envelope.recipients) if envelope is not None else (),
+        mailbox=start.mailbox,
+        ident=start.ident,
+        subject=shown(field.value if (field := header.get("subject")) is not None else "", 200),
+        message_id=body.message_id,
+        scope=scope,
+    )
+    try:
+        kept = await settings.pipeline.in_thread(quarantine.store, spool.pieces(), entry)
+    except QuarantineError as error:
+        publish(QuarantineFailed(plugin, str(error)))
+        return Outcome(Action.DEFER, reason="Message is to be quarantined, and that is not possible now")
+    body.quarantine = kept.id
+    return outcome
 
 
 async def _apply(

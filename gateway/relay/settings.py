@@ -11,6 +11,7 @@ from ..core.rules import Rules
 from ..core.steps import Stage
 from ..inspection.loader import LoadedPlugin
 from ..inspection.pipeline import Pipeline
+from ..inspection.quarantine import Quarantine
 from ..inspection.verdicts import VerdictStore
 from .spool import SpoolSettings
 from .tls import ServerTls
@@ -69,6 +70,7 @@ class SessionSettings:
     views: ViewCache | None = None  # where FETCH is held
     verdicts: VerdictStore | None = None  # where messages towards clients are held
     pipeline_version: str = ""
+    quarantine: Quarantine | None = None
     guards: tuple[LoadedPlugin, ...] = ()  # plugins that answer when clients connect, command, log in
     proxy_from: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()

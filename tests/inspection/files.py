@@ -7,6 +7,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from itertools import pairwise
 
 PE = b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0" + bytes(100)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -75,3 +76,48 @@ def overlapping_zip(count: int = 50) -> bytes:
     directory = (entry + name) * count
     end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, len(directory), len(local), 0)
     return local + directory + end
+
+
+def ole_file(streams: dict[str, bytes]) -> bytes:
+    """Return an OLE file ([MS-CFB]) of version 3; streams by path, each padded to 4096 octets."""
+    nodes: list[list[object]] = [["Root Entry", 5, [], b""]]  # name, kind, children, content
+    for path, content in streams.items():
+        at = 0
+        *folders, name = path.split("/")
+        for folder in folders:
+            children: list[int] = nodes[at][2]  # type: ignore[assignment]
+            found = next((child for child in children if nodes[child][0] == folder), None)
+            if found is None:
+                nodes.append([folder, 1, [], b""])
+                children.append(len(nodes) - 1)
+                found = len(nodes) - 1
+            at = found
+        nodes.append([name, 2, [], content.ljust(4096, b"\0")])
+        nodes[at][2].append(len(nodes) - 1)  # type: ignore[attr-defined]
+    end, free, none = 0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFF
+    table = [0xFFFFFFFD]  # sector 0 is the table itself
+
+    def chain(count: int) -> int:
+        first = len(table)
+        table.extend(range(first + 1, first + count))
+        table.append(end)
+        return first
+
+    directory = chain((len(nodes) + 3) // 4)
+    right = {a: b for node in nodes for a, b in pairwise(node[2])}  # type: ignore[call-overload]
+    entries, data = b"", b""
+    for index, (name, kind, children, content) in enumerate(nodes):
+        octets = utf16(str(name)) + b"\0\0"
+        start = chain(len(content) // 512 + bool(len(content) % 512)) if content else 0  # type: ignore[arg-type]
+        data += content.ljust((len(content) + 511) // 512 * 512, b"\0")  # type: ignore[attr-defined,arg-type]
+        child = children[0] if children else none  # type: ignore[index]
+        entries += octets.ljust(64, b"\0") + struct.pack("<HBB", len(octets), kind, 1)
+        entries += struct.pack("<III", none, right.get(index, none), child) + bytes(36)
+        entries += struct.pack("<IQ", start if content else end, len(content))  # type: ignore[arg-type]
+    entries = entries.ljust((len(nodes) + 3) // 4 * 512, b"\0")
+    assert len(table) <= 128
+    header = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(16) + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6)
+    header += bytes(6) + struct.pack("<IIIIIIIIII", 0, 1, directory, 0, 4096, end, 0, end, 0, 0)
+    header = header.ljust(512, b"\xff")
+    fat = b"".join(struct.pack("<I", one) for one in table).ljust(512, struct.pack("<I", free)[:1])
+    return header + fat + entries + data

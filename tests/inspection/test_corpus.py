@@ -69,10 +69,17 @@ def other_tree(part: fast_mail_parser.PyMimePart) -> list[object]:
     return [part.content_type, *[other_tree(child) for child in part.children]]
 
 
-@pytest.mark.parametrize("name", WELL_FORMED)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_ambiguous_another_parser_reads_alike(name: str):
+    message = corpus(name)
+    if Content(message).ambiguity or name == "mail-parser/malformed/014.eml":
+        return  # of the latter it drops a part of no octets
+    assert tree(parse(message)) == other_tree(fast_mail_parser.parse_email_tree(message))
+
+
+@pytest.mark.parametrize("name", [name for name in WELL_FORMED if name not in ("folded_type", "mixed")])
 def test_structure_agrees_with_another_parser(name: str):
-    if name in ("folded_type", "mixed"):
-        return  # comments and lookalikes: it reads them otherwise
+    """It leaves comments in the type, and takes a line that only begins like a delimiter for one."""
     assert tree(parse(WELL_FORMED[name])) == other_tree(fast_mail_parser.parse_email_tree(WELL_FORMED[name]))
 
 

@@ -125,7 +125,7 @@ def test_a_field_added_to_anything_is_found_and_moves_nothing(message: bytes, ho
         edits.set_header("X-New", "value")
     else:
         edits.add_header("X-New", "value", top=how == "top")
-    (edit,) = edits
+    (edit,) = edits.in_order()
     result = edited(message, edits)
     assert result == message[: edit.start] + edit.data + message[edit.start :]
     found = parse(result)
@@ -335,3 +335,22 @@ def test_groups_are_dropped_whole():
     assert len(groups) == 2 and len(edits) == 3
     kept = edits.without(frozenset({max(groups)}))
     assert [edit.data for edit in kept] == [b"X: y\r\n"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"ett8\n\0\0--//::=CCTTaaaabbbb=b\0",
+        b"ett8\n\n\0\0\0\0\0\0--//::\0\0=CCTTaaaabbbbddddeeeeeeiiii6666nnnnnnoooo\0\0=\0b\0",
+        b"YQ==\nYQ==\n",
+        b"YWJj\nYQ",
+        b"YWJj\n\n\nYWJj",
+    ],
+)
+def test_text_added_to_odd_base64_stands_behind_all_of_it(body: bytes):
+    message = b"Content-Type: text/plain; charset=latin1\nContent-Transfer-Encoding: base64\n\n" + body
+    before = parse(message).content()
+    assert parse(appended(message, "added")).content() == before + b"added"
+    edits = Edits(parse(message))
+    assert edits.replace_spans(parse(message), [(len(before), len(before), "added")])
+    assert parse(edited(message, edits)).content() == before + b"added"

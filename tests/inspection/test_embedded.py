@@ -121,6 +121,16 @@ def test_what_is_none(text: bytes):
     assert find_embedded(text, "us-ascii") == []
 
 
+@pytest.mark.parametrize("encoding", ["x-uuencode", "X-UUE", "uuencode"])
+def test_a_transfer_encoding_of_old(encoding: str):
+    part = parse(text_message("application/pdf", encoding, uuencoded(b"%PDF" * 30)))
+    assert part.content() == b"%PDF" * 30
+    edits = Edits(part)
+    assert edits.replace_content(part, b"%PNG")
+    after = parse(outside_is_kept(bytes(part.buffer[:]), edits))
+    assert (after.content(), after.transfer_encoding) == (b"%PNG", "base64")
+
+
 def test_many_and_nested_ones():
     text = (uuencoded(b"one", "1") + b"text\r\n" + yencoded(b"two", "2")) * 50
     found = find_embedded(text, "us-ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.inspection.html import (
     decode_references,
     decode_with_offsets,
     lay_in,
+    quiet_tags,
     tags,
     tokens,
 )
@@ -37,6 +39,10 @@ PIECES = st.sampled_from(
         "</style",
         "<title>",
         "</title >",
+        "<p class=x ",
+        "class='",
+        'style="',
+        "onclick=",
         "<p>",
         "</p>",
         "&amp;",
@@ -190,6 +196,45 @@ def test_offsets_of_decoded_text(raw: str):
     assert text == decode_references(raw)
     assert len(offsets) == len(text) + 1 and offsets[len(text)] == len(raw)
     assert all(one <= other for one, other in zip(offsets, list(offsets)[1:]))
+
+
+@given(soups)
+@settings(max_examples=500, deadline=None)
+def test_quiet_tags_are_passed_over_and_all_others_found(text: str):
+    def found(**options: str) -> set[tuple[int, int]]:
+        return {(one.start, one.end) for one in tokens(text, **options)}  # type: ignore[arg-type]
+
+    every, some = found(), found(quiet=quiet_tags('style="[^"]*+"'))
+    assert some <= every
+    for start, end in every - some:
+        assert text.startswith(("<p", "</p>", "<a", "<img"), start) and "onclick" not in re.sub(
+            "'[^']*'|\"[^\"]*\"", "", text[start:end]
+        )
+
+
+@pytest.mark.parametrize(
+    ("tag", "quiet"),
+    [
+        ("<p>", True),
+        ("</P>", True),
+        ("<br/>", True),
+        ("<TD Width=100% align='left' class = \"x>y\" nowrap >", True),
+        ('<p style="color:red">', True),
+        ("<p onclick=x>", False),
+        ("<p class=x onclick=y>", False),
+        ("<p class='x'onclick=y>", False),
+        ("<p classic=x>", False),
+        ("<p style=x>", False),
+        ("<p/onclick=x>", False),
+        ("<pp>", False),
+        ("<p class='x", False),
+        ("<script>", False),
+        ("</p x>", False),
+    ],
+)
+def test_quiet_tags(tag: str, quiet: bool):
+    assert list(tokens(tag))
+    assert (list(tokens(tag, quiet=quiet_tags('style="[^"]*+"'))) == []) == quiet
 
 
 BENIGN = [

@@ -257,6 +257,11 @@ BROKEN: dict[str, tuple[bytes, Defect, list[str]]] = {
         Defect.DIFFERENT_NAMES,
         ["text/plain"],
     ),
+    "long boundary": (
+        multipart("--" + "b" * 71, "", "x", kind="multipart/mixed; boundary=" + "b" * 71),
+        Defect.LONG_BOUNDARY,
+        ["multipart/mixed", "text/plain"],
+    ),
     "boundary with a blank": (
         multipart("--b", "", "x", "--b--", "", kind='multipart/mixed; boundary="b "'),
         Defect.BAD_BOUNDARY,
@@ -364,6 +369,21 @@ def test_searching_the_message_again_and_again_stops_at_the_limit():
 def test_deeply_nested_comments_need_no_recursion():
     root = parse(b"Content-Type: text/html " + b"(" * 50_000 + b"\r\n\r\nx")
     assert root.content_type == "text/html" and Defect.UNCLOSED_COMMENT in root.defects
+
+
+@pytest.mark.parametrize(
+    "line", [b"X-A: b\r\n", b"X-A: " + b"b" * 20_000_000 + b"\r\n", b"x" * 990 + b"\r\n"]
+)
+def test_many_megabytes_of_header_are_not_all_read(line: bytes):
+    message = line * max(1, 20_000_000 // len(line)) + b"\r\nbody"
+    root = parse(message)
+    assert sum(one.end - one.start for one in root.fields) <= Limits().header_bytes
+    assert root.defects and len(root.fields) <= Limits().fields
+
+
+def test_a_million_parts_stop_at_the_limit():
+    root = parse(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\n" * 1_000_000)
+    assert len(root.children) == Limits().parts - 1 and Defect.TOO_MANY_PARTS in root.defects
 
 
 # -- any octets --------------------------------------------------------------------

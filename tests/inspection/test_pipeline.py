@@ -44,7 +44,7 @@ def test_nothing_runs_without_plugins():
     [
         (Pass(), Action.PASS, "pass", "pass"),
         (Reject("no\r\nway"), Action.REJECT, "reject", "reject"),
-        (Quarantine("odd"), Action.DEFER, "quarantine", "defer"),
+        (Quarantine("odd"), Action.QUARANTINE, "quarantine", "quarantine"),
         (Discard(), Action.DISCARD, "discard", "discard"),
     ],
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import quopri
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from gateway.inspection.defects import LIMIT_DEFECTS, Defect, DefectKind, Limits
-from gateway.inspection.edits import EditError
+from gateway.inspection.edits import EditError, Edits
 from gateway.inspection.message import Content, Message
 from gateway.inspection.parts import parse
 
@@ -253,3 +254,20 @@ def test_any_octets_have_readings(message: bytes):
 
 def test_the_plain_case_costs_no_copy():
     assert Content(ALTERNATIVE).readings == () and types(ALTERNATIVE)[0] == "multipart/alternative"
+
+
+# -- documentation -------------------------------------------------------------------
+
+
+def test_the_documentation_names_every_defect_limit_and_edit():
+    lines = (Path(__file__).parents[2] / "docs" / "mime.md").read_text().split("\n")
+    for defect in Defect:
+        (row,) = [line for line in lines if line.startswith("|") and f"`{defect}`" in line][:1]
+        assert defect.kind is DefectKind.LIMIT or row.rstrip(" |").endswith(defect.kind)
+    table = "\n".join(line for line in lines if line.startswith("|"))
+    edits = {name for name in vars(Edits) if not name.startswith("_")}
+    assert [
+        name
+        for name in edits - {"without", "in_order", "new_size", "put", "apply"}
+        if f"`{name}" not in table
+    ] == []

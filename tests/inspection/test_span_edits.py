@@ -254,3 +254,15 @@ def test_the_first_line_of_a_body_without_a_blank_line_does_not_become_a_field()
     assert root.body_start == 0 and edits.replace_spans(root, [(1, 9, "")])
     after = parse(outside_is_kept(message, edits))
     assert (after.fields, after.text()) == ([], "nSubject: x\n\nbody\n")
+
+
+@pytest.mark.parametrize("encoding", ["8bit", "quoted-printable", "base64"])
+def test_very_many_spans_of_one_long_line(encoding: str):
+    octets = b"<a href=x>" * 30_000
+    root = parse(text_message("text/html; charset=utf-8", encoding, in_encoding(octets, encoding)))
+    spans = [(place + 8, place + 9, "y") for place in range(0, len(octets), 10)]
+    edits = Edits(root)
+    assert edits.replace_spans(root, spans)
+    after = parse(outside_is_kept(bytes(root.buffer[:]), edits))
+    assert plain_ends(after.text()).rstrip("\n") == "<a href=y>" * 30_000
+    assert len(edits) <= len(spans)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import mmap
+import tempfile
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from gateway.inspection.defects import Defect
 from gateway.inspection.edits import EditError, Edits
 from gateway.inspection.parts import Part, parse
+from gateway.inspection.signatures import covered_edits, find_signed
 
-from .samples import ALTERNATIVE, MIXED, PLAIN, WELL_FORMED, crlf
+from .samples import ALTERNATIVE, DKIM, ENCRYPTED, MIXED, PLAIN, SIGNED, WELL_FORMED, crlf
 from .test_edits import edited
 from .test_parts import other_outline, outline, soups
 
@@ -313,6 +316,71 @@ def test_the_same_message_gets_the_same_boundary():
     assert edited(PLAIN, once) == edited(PLAIN, again)
 
 
+@pytest.mark.parametrize("order", ["wrap first", "wrap last"])
+def test_what_encloses_the_message_stands_outside_of_all_other_edits(order: str):
+    for message in (PLAIN, MIXED, b""):
+        edits = Edits(parse(message))
+        if order == "wrap first":
+            assert edits.wrap("notice")
+        assert edits.insert_part(b"x", "image/png", first=False)
+        edits.add_header("X-Inner", "y", top=True)
+        if order == "wrap last":
+            assert edits.wrap("notice")
+        assert not edits.wrap("notice again")
+        root = parse(outside_is_kept(message, edits))
+        assert [part.content_type for part in root.children] == ["text/plain", "message/rfc822"]
+        inner = root.children[1].children[0]
+        assert inner.get("x-inner") is not None and inner.children[-1].content() == b"x"
+
+
+def test_a_multipart_is_made_once():
+    edits = Edits(parse(PLAIN))
+    assert edits.insert_part(b"one", "text/plain")
+    assert not edits.insert_part(b"two", "text/plain")
+    edits = Edits(parse(MIXED))
+    assert edits.insert_part(b"one", "text/plain") and edits.insert_part(b"two", "text/plain", first=False)
+    after = parse(outside_is_kept(MIXED, edits))
+    assert (after.children[0].text(), after.children[-1].text()) == ("one", "two")
+
+
+@given(anything, st.permutations(["field", "top", "set", "text", "wrap"]))
+@settings(max_examples=400, deadline=None)
+def test_edits_of_the_header_and_the_text_go_together_in_any_order(message: bytes, order: list[str]):
+    root = parse(message)
+    edits = Edits(root)
+    texts = not root.children and root.is_text
+    for one in order:
+        if one == "field":
+            edits.add_header("X-Field", "1")
+        elif one == "top":
+            edits.add_header("X-Top", "2", top=True)
+        elif one == "set":
+            edits.set_header("X-Set", "3")
+        elif one == "text":
+            texts = texts and edits.append_text(root, "added")
+        else:
+            edits.wrap("notice")
+    inner = parse(outside_is_kept(message, edits)).children[1].children[0]
+    for name in ("x-field", "x-top", "x-set"):
+        assert len(inner.get_all(name)) == 1
+    if texts:
+        assert inner.text() == root.text() + "added"
+
+
+def test_edits_that_give_one_part_two_types_are_refused():
+    edits = Edits(parse(PLAIN))
+    assert edits.append_text(parse(PLAIN), "\u00fc") and edits.insert_part(b"x", "text/plain")
+    with pytest.raises(EditError, match="the same field"):
+        edits.in_order()
+
+
+def test_a_signed_message_may_be_enclosed():
+    for message in (DKIM, SIGNED, ENCRYPTED):
+        edits = Edits(parse(message))
+        assert edits.wrap("notice") and not covered_edits(edits, find_signed(parse(message)))
+        assert edits.insert_part(b"x", "text/plain") and covered_edits(edits, find_signed(parse(message)))
+
+
 def test_a_part_of_another_message_is_refused():
     edits = Edits(parse(PLAIN))
     other = parse(bytes(bytearray(PLAIN)))
@@ -340,3 +408,29 @@ def test_a_part_of_no_octets_gets_all_that_any_part_gets(delimiters: str):
         after = parse(outside_is_kept(message, edits))
         assert after.children[0].text() == "text"
         assert len(after.children) - len(root.children) in (0, 1)
+
+
+@given(anything, st.integers(0, 20))
+@settings(max_examples=100, deadline=None)
+def test_edits_of_a_map_are_those_of_its_octets(message: bytes, index: int):
+    message = message or b"x"
+    with tempfile.TemporaryFile() as file:
+        file.write(message)
+        file.flush()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            results = []
+            for root in (parse(message), parse(mapped)):
+                parts = list(root.walk())
+                part = parts[index % len(parts)]
+                done = []
+                for change in (
+                    lambda edits, part=part: edits.insert_part(b"x", "text/plain", beside=part),
+                    lambda edits, part=part: edits.remove_part(part),
+                    lambda edits, part=part: edits.replace_by_notice(part, "x"),
+                    lambda edits, part=part: edits.append_text(part, "x"),
+                    lambda edits: edits.wrap("x"),
+                ):
+                    edits = Edits(root)
+                    done.append((change(edits), edits.in_order()))
+                results.append(done)
+            assert results[0] == results[1]

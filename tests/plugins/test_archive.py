@@ -6,6 +6,7 @@ import hashlib
 import json
 import mailbox
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -131,6 +132,10 @@ def test_names_are_unique_in_many_threads_and_plugins(tmp_path: Path):
     }
     assert len(list((tmp_path / "facts").iterdir())) == 400 and not list((tmp_path / "tmp").iterdir())
     assert "gate\\057example\\072org" in next(box.iterkeys())
+
+
+def test_it_runs_in_a_thread(tmp_path: Path):
+    assert not loaded(Archive(Archive.Options(path=tmp_path))).is_async
 
 
 # -- what goes wrong -----------------------------------------------------------------
@@ -264,7 +269,15 @@ def test_a_bucket_that_is_not_there(s3: str):
     assert ran.detail.startswith("OSError: no copy was kept in s3://nowhere: ")
 
 
-def test_a_store_that_does_not_answer(s3: str):
+def test_a_store_that_is_silent(s3: str):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        ran = keep(PLAIN, url="s3://mail", endpoint=address, timeout=0.2)
+    assert (ran.result, ran.applied) == ("error", "defer") and ran.seconds < 4
+    assert "no copy was kept in s3://mail" in ran.detail
+
+
+def test_a_store_that_is_not_there(s3: str):
     ran = keep(PLAIN, url="s3://mail", endpoint="http://127.0.0.1:9")
     assert (ran.result, ran.applied) == ("error", "defer")
     assert "no copy was kept in s3://mail" in ran.detail

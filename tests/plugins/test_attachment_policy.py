@@ -8,12 +8,14 @@ import time
 from typing import Any
 
 import pytest
-from gateway.plugins.attachment_policy import AttachmentPolicy
+from gateway.plugins.attachment_policy import AttachmentPolicy, Rule
 from hypothesis import given, settings
 from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
+from gateway.inspection.archives import CONDITIONS
+from gateway.inspection.filetypes import FAMILIES
 from gateway.inspection.loader import PluginSpec, load_plugins
 from gateway.inspection.parts import Part, parse
 from gateway.inspection.pipeline import Judgement, Pipeline
@@ -21,6 +23,7 @@ from tests.inspection.files import OLE, PE, PNG, encrypted_zip, open_xml, tnef, 
 from tests.inspection.samples import DKIM, SIGNED, WELL_FORMED, crlf
 from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
+from tests.plugins.pages import PAGES, check_page
 
 PROGRAMS = {"name": "programs", "types": ["@program"]}
 
@@ -170,6 +173,22 @@ def uuencoded() -> bytes:
     return text.replace(b"\n", b"\r\n")
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        attached(PE).replace(b"application/octet-stream", b"text/plain\r\nContent-Type: application/zip"),
+        attached(attached(PE), "message/rfc822"),
+        attached(attached(PE), "multipart/mixed; boundary=b"),
+        attached(PE).replace(b"base64", b"7bit\r\nContent-Transfer-Encoding: base64"),
+        attached(PE).replace(b"=b\r\n", b"=x; boundary=b\r\n"),
+    ],
+)
+def test_in_every_reading_of_an_ambiguous_message(message: bytes):
+    assert len(hits(message, PROGRAMS)) >= 1
+    result, _ = stripped(message, PROGRAMS)
+    assert b"was removed here" in result and hits(result, PROGRAMS) == []
+
+
 def test_the_text_itself_is_no_attachment():
     rule = {"name": "web", "types": ["@web", "@plain", "@code"]}
     page = crlf("Content-Type: text/html\n\n<html><script>x</script></html>\n")
@@ -246,16 +265,24 @@ SIGNED_FILE = attached(PE).replace(
     [(None, "reject"), ("keep", "pass"), ("tag", "modify"), ("quarantine", "quarantine")],
 )
 def test_what_is_signed_is_not_stripped(choice: str | None, result: str):
-    options = {} if choice is None else {"on_signed": choice}
+    options = {} if choice is None else {"otherwise": choice}
     for message in (SIGNED_FILE, attached(PE, more="DKIM-Signature: v=1; d=example.org; h=From; b=x\n")):
         judgement = judged(message, {**PROGRAMS, "action": "strip"}, **options)
         assert judgement.runs[0].result == result, judgement.runs
-        assert judgement.runs[0].facts["signed"] in ("multipart/signed", "dkim")
+        assert judgement.runs[0].facts["skipped_signed"] in ("multipart/signed", "dkim")
 
 
 def test_unless_the_admin_says_so():
-    result, _ = stripped(SIGNED_FILE, PROGRAMS, edit_signed=True)
-    assert "was removed here" in leaves(result)[1].text()
+    for options in ({"edit_signed": True}, {"signed": "modify"}):
+        result, _ = stripped(SIGNED_FILE, PROGRAMS, **options)
+        assert "was removed here" in leaves(result)[1].text()
+
+
+def test_or_only_for_dkim():
+    dkim = attached(PE, more="DKIM-Signature: v=1; d=example.org; h=From; b=x\n")
+    result, ran = stripped(dkim, PROGRAMS, dkim="modify")
+    assert "was removed here" in leaves(result)[1].text() and ran.facts["modified_signed"] == "dkim"
+    assert judged(SIGNED_FILE, {**PROGRAMS, "action": "strip"}, dkim="modify").runs[0].result == "reject"
 
 
 # -- any message ---------------------------------------------------------------------
@@ -339,3 +366,10 @@ def test_in_a_process_as_it_is_configured():
                 assert "was removed here" in leaves(b"".join(judgement.chunks))[1].text()
     finally:
         pipeline.stop()
+
+
+def test_the_page():
+    check_page("attachment_policy", AttachmentPolicy.Options, Rule)
+    page = (PAGES / "attachment_policy.md").read_text()
+    for word in (*CONDITIONS, *FAMILIES):
+        assert f"`{word}`" in page, word

@@ -6,24 +6,29 @@ import base64
 import logging
 import sys
 import time
+import traceback
 from typing import Any
 
 import pytest
-from gateway.plugins.dlp import Dlp
+from gateway.plugins.dlp import Dlp, Rule
 from hypothesis import given, settings
 from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
 from gateway.core.outcome import Action
+from gateway.inspection import sensitive
+from gateway.inspection.loader import PluginSpec, load_plugins
 from gateway.inspection.parts import parse
 from gateway.inspection.pipeline import Judgement, Pipeline
+from gateway.inspection.sensitive import DETECTORS
 from gateway.observe.command_log import CommandLog
 from gateway.observe.hub import Hub
 from tests.inspection.files import open_xml, zipped
-from tests.inspection.samples import ALTERNATIVE, WELL_FORMED, crlf
+from tests.inspection.samples import ALTERNATIVE, SIGNED, WELL_FORMED, crlf
 from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
 from tests.observe.sample import NOW, Kept
+from tests.plugins.pages import PAGES, check_page
 
 CARD = "4111 1111 1111 1111"
 IBAN = "DE89370400440532013000"
@@ -36,7 +41,7 @@ def dlp(*rules: dict[str, Any], **options: Any) -> Dlp:
 
 
 def judged(message: bytes, *rules: dict[str, Any], **options: Any) -> Judgement:
-    return judge(message, loaded(dlp(*rules, **options)))
+    return judge(message, loaded(dlp(*rules, **options), isolation="thread"))
 
 
 def masked(message: bytes, *rules: dict[str, Any], **options: Any) -> tuple[bytes, PluginRan]:
@@ -184,7 +189,12 @@ def test_what_can_not_be_masked(message: bytes, otherwise: str | None, result: s
 
 
 def test_signed_mail_is_masked_if_the_admin_says_so():
-    assert masked(UNMASKABLE[0], CARDS, edit_signed=True)[0].endswith(b"**** **** **** 1111\r\n")
+    for options in ({"edit_signed": True}, {"dkim": "modify"}):
+        assert masked(UNMASKABLE[0], CARDS, **options)[0].endswith(b"**** **** **** 1111\r\n")
+        assert b"Subject: **** **** **** 1111" in masked(UNMASKABLE[1], CARDS, **options)[0]
+    signed = SIGNED.replace(b"signed text", CARD.encode())
+    assert judged(signed, {**CARDS, "action": "mask"}, dkim="modify").runs[0].result == "reject"
+    assert b"**** 1111" in masked(signed, CARDS, signed="modify")[0]
 
 
 def test_reject_quarantine_and_tag():
@@ -220,9 +230,6 @@ def test_nothing_that_was_found_is_told(
     action: str, failing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """Grep everything that leaves the plugin: facts, reasons, details, exceptions, log lines."""
-    import traceback
-
-    from gateway.inspection import sensitive
 
     caplog.set_level(logging.DEBUG)
     message, options = EVERYTHING, {}
@@ -238,7 +245,7 @@ def test_nothing_that_was_found_is_told(
     told: list[str] = []
     plugin = dlp({"name": "all", "find": ["card", "iban", "secret"], "action": action}, **options)
     pipeline = Pipeline(
-        [loaded(plugin)],
+        [loaded(plugin, isolation="thread")],
         AsyncioRunner(),
         on_exception=lambda name, error: told.extend([name, *traceback.format_exception(error)]),
     )
@@ -255,6 +262,30 @@ def test_nothing_that_was_found_is_told(
     for text in told:
         for secret in FOUND:
             assert secret not in text, text
+
+
+@pytest.mark.parametrize("action", ["tag", "mask", "reject"])
+@pytest.mark.parametrize("largest", [1024, 1 << 20])
+def test_nor_by_a_process_as_it_is_configured(action: str, largest: int):
+    rules = [{"name": "all", "find": ["card", "iban", "secret"], "action": action}]
+    spec = PluginSpec("dlp", "dlp", time_limit=20.0, options={"rules": rules, "largest": largest})
+    told: list[str] = []
+    pipeline = Pipeline(
+        load_plugins([spec]),
+        AsyncioRunner(),
+        on_exception=lambda name, error: told.extend([name, *traceback.format_exception(error)]),
+    )
+    pipeline.start()
+    try:
+        judgement = run(pipeline.judge(EVERYTHING, start(), RECORD))
+    finally:
+        pipeline.stop()
+    expected = "error" if largest == 1024 else "reject" if action == "reject" else "modify"
+    assert judgement.runs[0].result == expected, judgement.runs
+    told += [repr(judgement.runs), repr(judgement.outcome)]
+    assert not any(secret in text for text in told for secret in FOUND)
+    if action == "mask" and judgement.chunks is not None:
+        assert all(secret.encode() not in b"".join(judgement.chunks) for secret in FOUND[:2])
 
 
 # -- any message ---------------------------------------------------------------------
@@ -308,3 +339,9 @@ def test_options_that_are_refused(rule: dict[str, Any], error: str):
         dlp(CARDS | {"action": "log"}, header="X Y")
     with pytest.raises(ValidationError, match="a name of its own"):
         dlp(CARDS | {"action": "log"}, CARDS | {"action": "tag"})
+
+
+def test_the_page():
+    check_page("dlp", Dlp.Options, Rule)
+    page = (PAGES / "dlp.md").read_text()
+    assert all(f"`{name}`" in page for name in DETECTORS)

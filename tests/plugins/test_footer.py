@@ -158,12 +158,10 @@ def test_hostile_texts_take_linear_time(hostile: str):
 
 
 def test_special_mailboxes_can_be_left_out():
-    class InDrafts(Message):
-        special_use = frozenset({"\\Drafts"})
-
-    message = InDrafts(Content(PLAIN), BodyStart(CLIENT, Stage.APPEND, True, mailbox="Entw&APw-rfe"))
+    start = BodyStart(CLIENT, Stage.APPEND, True, mailbox="Entw&APw-rfe", special_use=frozenset({"\\drafts"}))
+    message = Message(Content(PLAIN), start)
     record = SessionRecord("s", "imap", "i", "192.0.2.7", 1)
-    options = Footer.Options(text=TEXT, skip_special_use=["\\drafts", "\\Sent"])
+    options = Footer.Options(text=TEXT, skip_special_use=["\\Drafts", "\\Sent"])
     assert Footer(options).inspect(message, record) == Pass()
     assert message.facts == {"skipped_mailbox": "Entw&APw-rfe"}
     assert isinstance(Footer(Footer.Options(text=TEXT)).inspect(message, record), Modify)

@@ -87,6 +87,7 @@ def test_links_of_html(html: str, expected: str):
     "html",
     [
         '<a href="mailto:a@example.org"><a href=tel:1><a href="cid:x"><a href="#top"><a href>',
+        '<a href="http://"><a href="https:"><a href="//"><a href="https://?x">',
         '<a href="page.html"><a href="/page">',
         '<img src="https://evil.example/"><link href="https://evil.example/">',
         '<a data-href="https://evil.example/" title="https://evil.example/">https://evil.example/</a>',

@@ -20,6 +20,7 @@ from tests.inspection.files import PE, encrypted_zip, zipped
 from tests.inspection.samples import WELL_FORMED, crlf
 from tests.inspection.support import RECORD, AsyncioRunner, judge, loaded, run, start
 from tests.inspection.test_parts import soups
+from tests.plugins.pages import PAGES, check_page
 
 pytest.importorskip("yara_x")
 
@@ -223,3 +224,10 @@ def test_in_a_process_as_it_is_configured(folder: Path):
             assert judgement.runs[0].result == result, judgement
     finally:
         pipeline.stop()
+
+
+def test_the_page(folder: Path):
+    check_page("yara", Yara.Options, rules=[str(folder)])
+    source = (PAGES / "yara.md").read_text().partition("```yara\n")[2].partition("```")[0]
+    (folder / "page.yar").write_text(source)
+    assert ran(attached(b"new WScript.Shell", "a/b; name=x.js"), folder).result == "reject"

@@ -127,7 +127,7 @@ class Appending(Conversation):
         reason = shown(outcome.reason, 200) or "Message refused"
         if outcome.action is Action.DEFER:
             text = f"NO [UNAVAILABLE] {reason}"
-        elif outcome.action is Action.REJECT or not outcome.accept:
+        elif outcome.action in (Action.REJECT, Action.QUARANTINE) or not outcome.accept:
             text = f"NO [CANNOT] {reason}"
         else:
             text = "OK APPEND completed"

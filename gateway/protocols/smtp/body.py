@@ -331,13 +331,19 @@ class Bodies(Conversation):
         reason = shown(outcome.reason, 200) or "Message refused"
         if outcome.action is Action.DEFER:
             reply, result = f"451 4.7.1 {reason}\r\n", "temp"
-        elif outcome.action is Action.REJECT or not outcome.accept:
+        elif outcome.action is Action.REJECT or not self._takes(outcome):
             reply, result = f"550 5.7.1 {reason}\r\n", "refused"
         else:
             reply, result = "250 2.0.0 Ok\r\n", "ok"
         self._final_reply(command, reply, result)
         self._drop_message()
         self._rset_upstream()
+
+    def _takes(self, outcome: Outcome) -> bool:
+        """Tell whether the client is told that a message was taken that goes no further."""
+        if outcome.action is Action.QUARANTINE and self.rules.quarantine_reply != "accept":
+            return False
+        return outcome.accept
 
     def _send_on(self, command: CommandSeen, outcome: Outcome) -> None:
         """Send the decided message upstream: by BDAT if it takes that, by DATA otherwise."""

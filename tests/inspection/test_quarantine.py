@@ -1,0 +1,110 @@
+"""The quarantine's folder: whole messages or none, bounds, and what others put there."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.inspection.quarantine import Entry, Quarantine, QuarantineError
+
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+
+
+def entry(at: float = 1_700_000_000.0, size: int = len(MESSAGE)) -> Entry:
+    return Entry(
+        "", at, "bad", "scanner", "data", "smtp", "mx", "store", "s1", "", "192.0.2.1", size, "00" * 32,
+        "a@example.org", ("b@example.org", "c@example.org"), subject="x",
+    )  # fmt: skip
+
+
+def test_what_is_stored_is_there_octet_for_octet(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    kept = quarantine.store([MESSAGE[:5], MESSAGE[5:]], entry())
+    assert list(Quarantine(tmp_path).entries()) == [kept]
+    assert quarantine.content(kept.id).read_bytes() == MESSAGE
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o600"}
+    assert quarantine.figures() == (1, len(MESSAGE))
+    quarantine.delete(kept.id)
+    assert list(tmp_path.iterdir()) == [] and quarantine.figures() == (0, 0)
+    with pytest.raises(KeyError):
+        quarantine.delete(kept.id)
+
+
+def test_entries_are_in_order_of_time(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    for at in (300.0, 100.0, 200.0):
+        quarantine.store([MESSAGE], entry(at))
+    assert [one.at for one in quarantine.entries()] == [100.0, 200.0, 300.0]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield MESSAGE
+        raise OSError(28, "No space left on device")
+
+    quarantine = Quarantine(tmp_path)
+    with pytest.raises(QuarantineError, match="No space left"):
+        quarantine.store(pieces(), entry())
+    assert list(tmp_path.iterdir()) == [] and quarantine.failures == 1
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "gone")
+    with pytest.raises(QuarantineError, match="No such file"):
+        quarantine.store([MESSAGE], entry())
+    assert quarantine.figures() == (0, 0)
+
+
+def test_the_bound_counts_all_messages(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path, most_octets=2 * len(MESSAGE))
+    quarantine.store([MESSAGE], entry())
+    kept = quarantine.store([MESSAGE], entry())
+    with pytest.raises(QuarantineError, match="full"):
+        quarantine.store([MESSAGE], entry())
+    quarantine.delete(kept.id)
+    quarantine.store([MESSAGE], entry())
+
+
+def test_purge_forgets_what_is_old(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    quarantine.store([MESSAGE], entry(1000.0))
+    young = quarantine.store([MESSAGE], entry(2000.0))
+    (tmp_path / "new-left-by-a-crash.eml").write_bytes(b"half")
+    os.utime(tmp_path / "new-left-by-a-crash.eml", (500, 500))
+    assert quarantine.purge(500.0, now=2100.0) == 1
+    assert [one.id for one in quarantine.entries()] == [young.id]
+    assert not list(tmp_path.glob("new-*"))
+
+
+def test_what_others_put_there_is_passed_over(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    kept = quarantine.store([MESSAGE], entry())
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "000000001-aaaaaaaa.json").write_text("{broken")
+    (tmp_path / "000000001-bbbbbbbb.json").write_text(json.dumps({"id": "x"}))
+    (tmp_path / "000000001-cccccccc.eml").write_bytes(b"without its facts")
+    assert [one.id for one in quarantine.entries()] == [kept.id]
+    for ident in ("../../etc/passwd", "", "x", "000000001-aaaaaaaa"):
+        with pytest.raises(KeyError):
+            quarantine.entry(ident)
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+
+    def work() -> None:
+        for _ in range(20):
+            quarantine.store([MESSAGE], entry())
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len({one.id for one in quarantine.entries()}) == 160
+    assert quarantine.figures() == (160, 160 * len(MESSAGE))
