@@ -233,6 +233,23 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def test_ambiguous_messages_are_quarantined_where_that_is_configured(scene: Scene):
+    (scene.directory / "kept").mkdir()
+    limits = '[inspection]\ndefects = "quarantine"\n[quarantine]\ndirectory = "kept"'
+    gateway = scene.start("one", limits=limits)
+    with scene.client() as client:
+        client.ehlo()
+        client.mail("a@example.org")
+        client.rcpt("alice@example.org")
+        odd = "Subject: odd\r\nContent-Type: text/plain\r\nContent-Type: text/html\r\n\r\nHello.\r\n"
+        assert client.data(odd)[0] == 250
+    line = gateway.wait_for_log(lambda line: line.get("event") == "message_ambiguous")
+    assert line["applied"] == "quarantine"
+    line = gateway.wait_for_log(lambda line: line.get("event") == "message")
+    assert line["action"] == "quarantined" and line["quarantine"]
+    assert marks(scene) == {} and any((scene.directory / "kept").rglob("*"))
+
+
 def test_ambiguous_messages_are_refused_where_that_is_configured(scene: Scene):
     """Programs that read two content types differently show parts that no plugin saw."""
     gateway = scene.start("one", limits='[inspection]\ndefects = "reject"')
