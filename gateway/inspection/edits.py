@@ -8,7 +8,7 @@ from . import enclosing_edits, structure_edits
 from .field_edits import begins_line, change_fields, closing_line, eol_of, replace_field
 from .header_text import format_field
 from .part import Part
-from .rendering import Edit, EditError, Rank, Splice, edit_of, in_order, render
+from .rendering import Edit, EditError, Rank, Splice, in_order, render
 from .scan import find
 from .span_edits import replace_spans
 from .text_edits import TextChange, insert_text, replace_text
@@ -22,14 +22,15 @@ TRACE = frozenset({"received", "return-path", "delivered-to", "x-original-to"})
 class Edits:
     """The edits of one message, laid in at once when the plugin has answered ``Modify``.
 
-    All offsets are of the message as it came, whatever was edited before.
+    All offsets are of the message as it came, whatever was edited before.  Edits of a part that
+    another edit takes away, whichever came first, are left out.
     """
 
     def __init__(self, root: Part) -> None:
         self._root = root
         self._edits: list[Edit] = []
         self._group = 0
-        self._removed: set[tuple[int, int, int]] = set()
+        self._removed: dict[tuple[int, int, int], set[int]] = {}
         self._made: set[tuple[int, int, int]] = set()
 
     def __iter__(self) -> Iterator[Edit]:
@@ -50,7 +51,8 @@ class Edits:
 
     def _add(self, splice: Splice) -> None:
         self._check_place(splice.start, splice.end)
-        self._edits.append(edit_of(splice, self._group))
+        place = splice._replace(data=b"")
+        self._edits.append(Edit(splice.start, splice.end, splice.data, self._group, place))
 
     def _check_place(self, start: int, end: int) -> None:
         size = len(self._root.buffer)
@@ -197,11 +199,16 @@ class Edits:
         Returns False for the message itself and for the one in a message/rfc822: remove that.
         """
         self._check(part)
-        beside = part.parent.children if part.parent is not None else []
-        left = [one for one in beside if _place_of(one) not in self._removed | {_place_of(part)}]
-        if not self._lay(structure_edits.remove_part(part, last=not left)):
+        if part.parent is None:
             return False
-        self._removed.add(_place_of(part))
+        removed = self._removed.setdefault(_place_of(part.parent), set())
+        if part.start in removed:
+            return True
+        if not self._lay(
+            structure_edits.remove_part(part, last=len(removed) + 1 >= len(part.parent.children))
+        ):
+            return False
+        removed.add(part.start)
         return True
 
     def replace_by_notice(self, part: Part, text: str, filename: str = "") -> bool:

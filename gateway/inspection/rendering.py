@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -31,6 +32,7 @@ class Splice(NamedTuple):
     """What to replace and with what.
 
     depth: of the part that it belongs to: outer parts open first and close last.
+    swallows: it replaces a part and all that is in it, so edits of those are void.
     lead, tail: for fields, what must stand once before and behind all that are inserted at
     this offset: the line end that the header lacks, and its blank line.
     """
@@ -42,6 +44,10 @@ class Splice(NamedTuple):
     depth: int = 0
     lead: bytes = b""
     tail: bytes = b""
+    swallows: bool = False
+
+
+_PLAIN = Splice(0, 0, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +55,37 @@ class Edit:
     """Replace ``buffer[start:end]`` with ``data``.
 
     group: edits of one group make sense together only, and are dropped together.
-    around: it encloses the whole message, and so breaks no signature in it.
-    order: among the edits of one offset.  lead, tail: see :class:`Splice`.
+    splice: what it was made of, without its octets.
     """
 
     start: int
     end: int
     data: bytes
     group: int = 0
-    around: bool = False
-    order: tuple[bool, int, int] = (True, 0, Rank.BODY)
-    lead: bytes = b""
-    tail: bytes = b""
+    splice: Splice = _PLAIN
 
+    @property
+    def around(self) -> bool:
+        """Whether it encloses the whole message, and so breaks no signature in it."""
+        return self.splice.depth < 0
 
-def edit_of(splice: Splice, group: int) -> Edit:
-    """Return the edit that makes a splice."""
-    closes = splice.rank >= Rank.BODY
-    order = (closes, -splice.depth if closes else splice.depth, int(splice.rank))
-    around = splice.depth < 0
-    return Edit(splice.start, splice.end, splice.data, group, around, order, splice.lead, splice.tail)
+    @property
+    def key(self) -> tuple[int, int, bool, int, Rank]:
+        """By which edits are ordered."""
+        closes, depth = self.splice.rank >= Rank.BODY, self.splice.depth
+        return self.start, self.end, closes, -depth if closes else depth, self.splice.rank
 
 
 def in_order(edits: Iterable[Edit]) -> list[Edit]:
     """Return edits by offset, the fields that are put in at one offset as one edit.
 
+    Edits of what is taken away by another are left out.
     Raises EditError if two edits overlap, or give one part the same field.
     """
     ordered: list[Edit] = []
-    by_offset = sorted(edits, key=lambda edit: (edit.start, edit.end, edit.order))
-    for key, run in groupby(by_offset, key=lambda edit: (edit.start, edit.end, edit.order)):
-        if key[0] == key[1] and key[2][2] == Rank.FIELD and not key[2][0]:
+    by_offset = sorted(_not_void(list(edits)), key=lambda edit: edit.key)
+    for key, run in groupby(by_offset, key=lambda edit: edit.key):
+        if key[0] == key[1] and key[4] is Rank.FIELD:
             ordered.append(_joined(list(run)))
         else:
             ordered += run
@@ -95,11 +101,36 @@ def _joined(run: list[Edit]) -> Edit:
     mime = [name for name in names if name.startswith((b"content-", b"mime-version"))]
     if len(mime) != len(set(mime)):
         raise EditError("two edits give one part the same field")
-    lead = next((edit.lead for edit in run if edit.lead), b"")
-    tail = next((edit.tail for edit in run if edit.tail), b"")
+    lead = next((edit.splice.lead for edit in run if edit.splice.lead), b"")
+    tail = next((edit.splice.tail for edit in run if edit.splice.tail), b"")
     if lead and not tail:
         data = data.removesuffix(lead)  # the header is cut off in mid-line, and stays so
-    return Edit(run[0].start, run[0].end, lead + data + tail, run[0].group, run[0].around, run[0].order)
+    first = run[0]
+    return Edit(first.start, first.end, lead + data + tail, first.group, first.splice)
+
+
+def _not_void(edits: list[Edit]) -> list[Edit]:
+    """Return the edits that are not within a part that another edit replaces."""
+    regions: list[Edit] = []
+    for edit in sorted((e for e in edits if e.splice.swallows), key=lambda e: (e.start, -e.end, e.group)):
+        if not regions or edit.end > regions[-1].end:
+            regions.append(edit)
+    if not regions:
+        return edits
+    starts = [region.start for region in regions]
+    kept: list[Edit] = []
+    for edit in edits:
+        index = bisect_right(starts, edit.start) - 1
+        if index < 0 or edit is regions[index] or not _is_void(edit, regions[index]):
+            kept.append(edit)
+    return kept
+
+
+def _is_void(edit: Edit, region: Edit) -> bool:
+    if not (region.start <= edit.start and edit.end <= region.end):
+        return False
+    inside = region.start < edit.start and edit.end < region.end
+    return inside or edit.splice.depth >= region.splice.depth
 
 
 def render(buffer: Buffer, edits: Iterable[Edit]) -> Iterator[bytes]:

@@ -72,14 +72,18 @@ def replace_by_notice(part: Part, text: str, filename: str) -> list[Splice] | No
         header = b"".join(field + eol for field in fields.values())
         if not begins_line(part, part.start):
             header = eol + header
-        return [Splice(part.start, part.end, header + eol + data, depth=part.depth), *closing_line(part, eol)]
+        return [
+            Splice(part.start, part.end, header + eol + data, depth=part.depth, swallows=True),
+            *closing_line(part, eol),
+        ]
     if HEADER_CUT & set(part.defects):
         return None
     names = tuple({field.name for field in part.fields if field.name.startswith("content-")})
     if part.get("mime-version") is None:
         fields["mime-version"] = b"MIME-Version: 1.0"
     splices = change_fields(part, fields, eol, dropped=names, body=True)
-    return [*splices, Splice(part.body_start, part.end, data, depth=part.depth)]
+    body = Splice(part.body_start, part.end, data, depth=part.depth + 1, swallows=True)
+    return [*splices, body]
 
 
 def remove_part(part: Part, last: bool) -> list[Splice] | None:
@@ -95,12 +99,16 @@ def remove_part(part: Part, last: bool) -> list[Splice] | None:
     if last:
         lead = b"" if part.buffer[part.start - 1 : part.start] == b"\n" else eol
         empty = lead + b"Content-Type: text/plain" + eol + eol
-        return [Splice(part.start, part.end, empty, depth=part.depth), *closing_line(part, eol)]
+        return [
+            Splice(part.start, part.end, empty, depth=part.depth, swallows=True),
+            *closing_line(part, eol),
+        ]
     behind = _next_line(part)
     if behind is not None:
-        return [Splice(line, behind, b"")]
+        return [Splice(line, behind, b"", depth=part.depth, swallows=True)]
     final = b"--" + parent.boundary + b"--"
-    return [Splice(line, part.end, final + eol if part.end == len(part.buffer) else final)]
+    final = final + eol if part.end == len(part.buffer) else final
+    return [Splice(line, part.end, final, depth=part.depth, swallows=True)]
 
 
 def insert_part(

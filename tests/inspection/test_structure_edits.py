@@ -367,6 +367,44 @@ def test_edits_of_the_header_and_the_text_go_together_in_any_order(message: byte
         assert inner.text() == root.text() + "added"
 
 
+@given(anything, st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["remove", "notice"])), max_size=6))
+@settings(max_examples=400, deadline=None)
+def test_parts_within_parts_that_are_taken_away_go_with_them(message: bytes, wanted: list[tuple[int, str]]):
+    root = parse(message)
+    parts = list(root.walk())
+    edits = Edits(root)
+    for index, how in wanted:
+        part = parts[index % len(parts)]
+        if how == "remove":
+            edits.remove_part(part)
+        elif part.parent is not None and part.parent.is_multipart:
+            edits.replace_by_notice(part, "taken away")
+    outside_is_kept(message, edits)
+
+
+def test_an_edit_of_what_is_taken_away_is_void_whichever_came_first():
+    enclosing, inner = list(parse(MIXED).walk())[7], list(parse(MIXED).walk())[9]
+    for order in ([enclosing, inner], [inner, enclosing]):
+        edits = Edits(parse(MIXED))
+        for part in order:
+            assert edits.replace_by_notice(part, "taken away")
+        assert edits.append_text(inner, "more \u00fc")
+        after = parse(outside_is_kept(MIXED, edits))
+        assert [part.content_type for part in after.children][1:] == ["text/plain", "text/plain"]
+        assert after.children[2].text() == "taken away"
+
+
+def test_ten_thousand_parts_removed():
+    message = crlf("Content-Type: multipart/mixed; boundary=b\n\n" + "--b\n\nx\n" * 9_000 + "--b--\n")
+    root = parse(message)
+    edits = Edits(root)
+    for part in root.children:
+        assert edits.remove_part(part) and edits.remove_part(part)
+    assert [outline(part) for part in parse(outside_is_kept(message, edits)).children] == [
+        ["text/plain", b""]
+    ]
+
+
 def test_edits_that_give_one_part_two_types_are_refused():
     edits = Edits(parse(PLAIN))
     assert edits.append_text(parse(PLAIN), "\u00fc") and edits.insert_part(b"x", "text/plain")
