@@ -223,3 +223,42 @@ def test_watched_messages_stream_and_are_seen(site: Site) -> None:
     }
     held = [line for line in site.gateway.log_lines() if line.get("event") == "message"]
     assert held and all(line["held"] is False for line in held)
+
+
+def appended(client: imaplib.IMAP4, *subjects: str, mark: str = "+") -> str:
+    """Append several messages with one command; return its status."""
+    wire = client.sock.makefile("rwb")
+    wire.write(b"multi APPEND INBOX (\\Seen)")
+    for subject in subjects:
+        message = f"Subject: {subject}\r\n\r\nbody of {subject}\r\n".encode()
+        wire.write(b" {%d%s}\r\n" % (len(message), mark.encode()))
+        if not mark:
+            wire.flush()
+            answer = wire.readline()
+            if not answer.startswith(b"+"):
+                assert answer.startswith(b"multi "), answer
+                return answer.decode().split(" ", 1)[1]
+        wire.write(message)
+    wire.write(b"\r\n")
+    wire.flush()
+    while not (line := wire.readline()).startswith(b"multi "):
+        assert line, "closed"
+    return line.decode().split(" ", 1)[1]
+
+
+@pytest.mark.parametrize("mark", ["+", ""], ids=["unasked", "asked"])
+def test_messages_of_one_append_stand_or_fall_together(site: Site, mark: str) -> None:
+    with site.imap() as client:
+        assert "MULTIAPPEND" in client.capability()[1][0].decode()
+        assert appended(client, "one", "please change two", "three", mark=mark).startswith("OK")
+        assert client.select() == ("OK", [b"3"])
+        assert client.fetch("1:3", "FLAGS")[1][0] == b"1 (FLAGS (\\Seen \\Recent))"
+        assert b"X-Judged: append" in client.fetch("2", "BODY.PEEK[HEADER]")[1][0][1]
+        told = appended(client, "four", "please refuse five", "six", "seven", mark=mark)
+        assert told.startswith("NO [CANNOT] not for you")
+        told = appended(client, "please refuse eight", "nine", mark=mark)
+        assert told.startswith("NO [CANNOT] not for you")
+        told = appended(client, "ten", "please break eleven", mark=mark)
+        assert told.startswith("NO [UNAVAILABLE]")
+        assert client.noop()[0] == "OK"
+        assert client.select() == ("OK", [b"3"])

@@ -505,19 +505,291 @@ C>  b NOOP
     )
 
 
-def test_multiappend_is_struck_where_messages_are_held():
-    """Its messages stand or fall together, which one spool can't promise; framing is kept."""
+MULTI_PLUS = """
+U>  * OK [CAPABILITY IMAP4rev1 LITERAL+ MULTIAPPEND] ready
+>C  * OK [CAPABILITY IMAP4rev1 MULTIAPPEND LITERAL+] ready
+"""
+MULTI_SLOW = """
+U>  * OK [CAPABILITY IMAP4rev1 MULTIAPPEND] ready
+>C  * OK [CAPABILITY IMAP4rev1 MULTIAPPEND LITERAL+] ready
+"""
+
+
+def test_messages_of_one_append_are_judged_and_sent_on_one_by_one():
+    play(
+        ImapEngine,
+        MULTI_PLUS
+        + """
+C>  a APPEND "my box" (\\Seen) {2+}
+!   BodyStart(client, append, held)
+C>| hi (\\\\Draft) "1-Jan-2026 00:00:00 +0000" {3+}\\r\\nho!\\r\\nb NOOP\\r\\n
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND "my box" (\\Seen) {2+}
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+!   body ho!
+!   BodyEnd(client)
+?   modify 9
+>U|  (\\\\Draft) "1-Jan-2026 00:00:00 +0000" {9+}\\r\\n
+!   SendBody(upstream, raw)
+?   sent
+>U| \\r\\nb NOOP\\r\\n
+U>  a OK [APPENDUID 1 2:3] done
+>C  a OK [APPENDUID 1 2:3] done
+""",
+        HELD,
+    )
+
+
+def test_messages_of_one_append_with_synchronising_literals():
+    play(
+        ImapEngine,
+        MULTI_SLOW
+        + """
+C>  a APPEND box {2}
+!   BodyStart(client, append, held)
+>C  + OK
+C>| hi {3}\\r\\n
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND box {2}
+U>  + go
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+>C  + OK
+C>| ho!\\r\\n
+!   body ho!
+!   BodyEnd(client)
+?   pass
+>U|  {3}\\r\\n
+U>  + go
+!   SendBody(upstream, raw)
+?   sent
+>U| \\r\\n
+U>  a OK done
+>C  a OK done
+""",
+        HELD,
+    )
+
+
+def test_one_refused_message_calls_the_whole_append_off():
+    """RFC 3502: a literal of no octets has the server undo what it has."""
+    play(
+        ImapEngine,
+        MULTI_PLUS
+        + """
+C>  a APPEND box {2+}
+!   BodyStart(client, append, held)
+C>| hi {3+}\\r\\nbad {4+}\\r\\nmore {1+}\\r\\nx\\r\\nb NOOP\\r\\n
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND box {2+}
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+!   body bad
+!   BodyEnd(client)
+?   reject no macros
+>U|  {0+}\\r\\n\\r\\n
+U>  a NO cancelled
+>C  a NO [CANNOT] no macros
+>U  b NOOP
+U>  b OK
+>C  b OK
+""",
+        HELD,
+    )
+
+
+def test_a_refused_message_is_called_off_with_a_synchronising_literal():
+    play(
+        ImapEngine,
+        MULTI_SLOW
+        + """
+C>  a APPEND box UTF8 (~{2}
+!   BodyStart(client, append, held)
+>C  + OK
+C>| hi) UTF8 (~{3}\\r\\n
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND box UTF8 (~{2}
+U>  + go
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+>C  + OK
+C>| bad)\\r\\n
+!   body bad
+!   BodyEnd(client)
+?   defer down
+>U| ) {0}\\r\\n
+U>  + go
+>U| \\r\\n
+U>  a NO cancelled
+>C  a NO [UNAVAILABLE] down
+C>  b NOOP
+>U  b NOOP
+""",
+        HELD,
+    )
+
+
+def test_a_first_message_that_is_refused_never_reaches_the_upstream():
+    play(
+        ImapEngine,
+        MULTI_PLUS
+        + """
+C>  a APPEND box {3+}
+!   BodyStart(client, append, held)
+C>| bad {2+}\\r\\nhi\\r\\nb NOOP\\r\\n
+!   body bad
+!   BodyEnd(client)
+?   reject no
+>C  a NO [CANNOT] no
+>U  b NOOP
+""",
+        HELD,
+    )
+
+
+def test_a_discarded_message_is_left_out_of_its_append():
+    play(
+        ImapEngine,
+        MULTI_PLUS
+        + """
+C>  a APPEND "my box" (\\Seen) {3+}
+!   BodyStart(client, append, held)
+C>| bad {2+}\\r\\nhi {4+}\\r\\nbad2\\r\\n
+!   body bad
+!   BodyEnd(client)
+?   discard x accept
+!   BodyStart(client, append, held)
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND "my box" {2+}
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+!   body bad2
+!   BodyEnd(client)
+?   discard x accept
+>U| \\r\\n
+U>  a OK
+>C  a OK
+""",
+        HELD,
+    )
+
+
+def test_the_upstream_refuses_a_later_message_of_an_append():
+    play(
+        ImapEngine,
+        MULTI_SLOW
+        + """
+C>  a APPEND box {2+}
+!   BodyStart(client, append, held)
+C>| hi {3+}\\r\\nho! {1+}\\r\\nx\\r\\nb NOOP\\r\\n
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND box {2}
+U>  + go
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+!   body ho!
+!   BodyEnd(client)
+?   pass
+>U|  {3}\\r\\n
+U>  a NO [OVERQUOTA] full
+!   BodyAbort(client)
+>C  a NO [OVERQUOTA] full
+>U  b NOOP
+""",
+        HELD,
+    )
+
+
+def test_a_client_calls_its_append_off():
+    play(
+        ImapEngine,
+        MULTI_PLUS
+        + """
+C>  a APPEND box {2+}
+!   BodyStart(client, append, held)
+C>| hi {0}\\r\\n
+!   body hi
+!   BodyAbort(client)
+>C  a NO APPEND cancelled
+C>  b NOOP
+>U  b NOOP
+""",
+        HELD,
+    )
+
+
+def test_an_answer_between_two_messages_of_an_append_ends_the_session():
+    """What the upstream would make of the rest nobody can tell."""
+    play(
+        ImapEngine,
+        MULTI_PLUS
+        + """
+C>  a APPEND box {2+}
+!   BodyStart(client, append, held)
+C>| hi {3}\\r\\n
+!   body hi
+!   BodyEnd(client)
+?   pass
+>U  a APPEND box {2+}
+!   SendBody(upstream, raw)
+?   sent
+!   BodyStart(client, append, held)
+>C  + OK
+U>  a NO what
+!   Fault(upstream, bad_reply)
+>C  * BYE [UNAVAILABLE] Connection to the mail server lost, try again later
+!   BodyAbort(client)
+!   Close(upstream_eof)
+""",
+        HELD,
+    )
+
+
+@pytest.mark.parametrize("verb", ["REPLACE 4", "UID REPLACE 17"])
+def test_a_replacing_message_is_judged(verb):
+    """RFC 8508: what it replaces stays if it is refused."""
     play(
         ImapEngine,
         HELD_PLUS
-        + """
-C>  a APPEND Sent {2+}
+        + f"""
+C>  a {verb} Drafts {{5+}}
 !   BodyStart(client, append, held)
-C>| hi {2+}\\r\\nho\\r\\nb NOOP\\r\\n
-!   body hi
-!   BodyAbort(client)
->C  a NO [CANNOT] One message at a time
->U  b NOOP
+C>| hello\\r\\n
+!   body hello
+!   BodyEnd(client)
+?   pass
+>U  a {verb} Drafts {{5+}}
+!   SendBody(upstream, raw)
+?   sent
+>U| \\r\\n
+U>  a OK
+>C  a OK
+C>  b {verb} Drafts {{5+}}
+!   BodyStart(client, append, held)
+C>| hello\\r\\n
+!   body hello
+!   BodyEnd(client)
+?   reject no
+>C  b NO [CANNOT] no
 """,
         HELD,
     )

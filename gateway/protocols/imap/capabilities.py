@@ -31,8 +31,6 @@ TABLE: dict[str, tuple[str, str]] = {
     "LITERAL+": ("own", "the gateway takes non-synchronising literals, and makes them synchronising"),
     "LITERAL-": ("own", "the gateway offers LITERAL+ (RFC 7888)"),
     "CATENATE": ("pass", "only if messages are not held: it appends content past the gateway (RFC 4469)"),
-    "MULTIAPPEND": ("pass", "only if messages are not held: its messages stand or fall together (RFC 3502)"),
-    "REPLACE": ("pass", "only if messages are not held (RFC 8508)"),
     "PREVIEW": ("pass", "only if what clients fetch is not judged: it shows the original (RFC 8970)"),
     "SNIPPET=FUZZY": ("pass", "only if what clients fetch is not judged: it shows the original"),
     "NOTIFY": ("pass", "only if what clients fetch is not judged: it may send messages unasked (RFC 5465)"),
@@ -52,7 +50,7 @@ UNKNOWN = ("strike", "unknown to the gateway")
 _PREFIXES = ("THREAD=", "RIGHTS=", "QUOTA=RES-", "CONTEXT=", "APPENDLIMIT=", "MESSAGELIMIT=", "SAVELIMIT=")
 #: Struck where messages of that stage are held.
 _NOT_WHEN_HELD = {
-    Stage.APPEND: ("CATENATE", "MULTIAPPEND", "REPLACE"),
+    Stage.APPEND: ("CATENATE",),
     Stage.FETCH: ("PREVIEW", "SNIPPET=FUZZY", "NOTIFY", "UIDONLY"),
 }
 

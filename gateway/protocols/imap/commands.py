@@ -250,7 +250,8 @@ class Commands(Appending, Logins):
             if incoming.reply:
                 self._tell(incoming.reply)
                 self._reply(incoming.command, "refused", incoming.reply.partition(b" ")[2])
-                self._count_error()
+                if incoming.mistake:
+                    self._count_error()
             return
         if literal is None:
             self._incoming = None

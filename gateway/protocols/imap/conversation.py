@@ -10,6 +10,7 @@ from ...core.record import SessionRecord
 from ...core.rules import Rules
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen, ExtensionStruck, Refused
 from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
+from ...wire.literals import Literal
 from .capabilities import Offer, advertise
 from .grammar import CAPABILITY_CODE, OWN_TAG
 
@@ -51,6 +52,10 @@ class Incoming:
     mode: "relay", "hold" (an APPEND that is judged first), "mailbox" (the literal that names
         where to append), "discard" (refused: its octets are thrown away).
     reply: the refusal that is sent when all of it is thrown away.
+    mistake: "discard": the client should not have given it, which counts.
+    prefix, tail: "hold": what stands before the message's literal, and behind it.
+    head: "hold": the command up to its mailbox.  following: the next message's literal.
+    begun: "hold": the upstream has a message of it already.
     """
 
     tag: bytes
@@ -59,12 +64,22 @@ class Incoming:
     mode: str
     literals: int = 1
     reply: bytes = b""
-    prefix: bytes = b""  # "hold": the line up to the message's literal
-    tail: bytes = b""  # "hold": what stands behind it
+    mistake: bool = True
+    prefix: bytes = b""
+    tail: bytes = b""
+    head: bytes = b""
+    mailbox: str = ""
+    following: Literal | None = None
+    begun: bool = False
     binary: bool = False
     collected: bytes = b""  # "mailbox": its octets so far
     message: bool = False  # "relay": the literal under way is a message
     answered: bool = False  # the upstream has answered it before it was whole
+
+    @property
+    def closing(self) -> bytes:
+        """The parenthesis that closes the message before this one, if that was in the UTF8 form."""
+        return b")" if self.prefix.startswith(b")") else b""
 
 
 class Conversation(Engine):

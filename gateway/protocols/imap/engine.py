@@ -101,6 +101,9 @@ class ImapEngine(Commands, Responses):
             self._finish(CloseReason.CLIENT_EOF)
 
     def _keep_upstream(self) -> None:
+        held = self._held_append or self._incoming
+        if held is not None and held.begun:
+            return  # the upstream is in the middle of a command
         if (self.held[CLIENT] or self._deciding) and not self._sending and self._plus is None:
             self._ask(b"NOOP", "NOOP", lambda _rest: None)
 

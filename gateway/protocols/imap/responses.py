@@ -11,7 +11,7 @@ from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind, Trouble
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.literals import Literal, literal_at_end
-from .conversation import Flight
+from .conversation import Flight, Incoming
 from .fetching import Fetching
 from .grammar import (
     BODY_ITEM,
@@ -185,6 +185,10 @@ class Responses(Fetching):
             self._flight[tag] = flight  # to be settled as unanswered
             self._broken(FaultKind.BAD_REPLY, line)
             return
+        if self._breaks_off(tag):
+            self._flight[tag] = flight
+            self._broken(FaultKind.BAD_REPLY, line)
+            return
         self._command_over(tag, flight, status)
         self._tell_verb(flight, status, rest)
         if self._forbidden:
@@ -214,6 +218,13 @@ class Responses(Fetching):
         else:
             self._view_when_alone()
 
+    def _breaks_off(self, tag: bytes) -> bool:
+        """Tell whether an answer comes between two messages of an APPEND, where none can."""
+        held = self._held_append or self._incoming
+        if held is None or held.tag != tag or held.mode != "hold":
+            return False
+        return self._plus is None and (held.following is not None or self._held_append is None)
+
     def _command_over(self, tag: bytes, flight: Flight, status: bytes) -> None:
         """Undo what waited for this command."""
         if self._waits_for == tag:
@@ -228,12 +239,17 @@ class Responses(Fetching):
             self._plus = None
             if self._sending:  # our own APPEND was refused before its literal
                 self._sending = False
-                self._held_append = None
+                held, self._held_append = self._held_append, None
                 self._abort_body(CLIENT)
+                if held is not None:
+                    self._throw_away_following(held)
         elif self._held_append is not None and self._held_append.tag == tag:
             self._held_append.answered = True  # before its literal was sent: settled all the same
 
     def _answered_early(self, incoming: object) -> None:
+        raise NotImplementedError
+
+    def _throw_away_following(self, incoming: Incoming) -> None:
         raise NotImplementedError
 
     def _tell_verb(self, flight: Flight, status: bytes, rest: bytes) -> None:
