@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from .steps import (
     ClientNamed,
@@ -138,6 +139,38 @@ class MessageSeen:
     quarantine: str = ""  # under which id it was kept
 
 
+class EventKind(StrEnum):
+    """What the security team is told of."""
+
+    PASSWORD_EXPOSED = "password_exposed"  # a user's password crossed the wire unprotected
+    POLICY_WOULD_REFUSE = "policy_would_refuse"  # a policy that monitors
+    POLICY_WARNED = "policy_warned"
+    POLICY_REFUSED = "policy_refused"
+    STALE_PASSWORD = "stale_password"  # one user, one address, the same wrong password: a forgotten phone
+    BRUTE_FORCE = "brute_force"  # one address tries many passwords of one user
+    SPRAYING = "spraying"  # one address tries many users
+    GUESSING = "guessing"  # many addresses try one user
+    LOCKOUT = "lockout"
+    DENIED = "denied"  # an address of a deny list
+    RATE = "rate"  # more than is allowed of connections, commands, messages, recipients, octets
+    ATTACK = "attack"  # a fault that no honest peer commits: STARTTLS injection and its kin
+    CERTIFICATE = "certificate"  # expires soon, or could not be loaded again
+    AUDIT_LOST = "audit_lost"  # records that the store did not take
+
+
+@dataclass(slots=True)
+class SecurityEvent:
+    """Something that the security team is told of: the first of a kind, later ones as a count."""
+
+    kind: EventKind
+    severity: str  # "info", "warning", "alert"
+    detail: str  # one line, safe to show
+    address: str = ""  # or a network, as CIDR
+    user: str = ""
+    count: int = 1  # how many offences this stands for
+    data: dict[str, str] = field(default_factory=dict)
+
+
 Fact = (
     CommandSeen
     | ReplySeen
@@ -157,5 +190,6 @@ Fact = (
     | MessageAmbiguous
     | PluginAnswered
     | QuarantineFailed
+    | SecurityEvent
     | MessageSeen
 )

@@ -209,6 +209,8 @@ class LoginSeen:
     reveals: bool
     sent: bool
     reply: str = ""
+    policy: str = ""  # the name of the login policy that applied
+    judgement: str = ""  # what it said: "", "would-refuse" (it only monitors), "warned", "refused"
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from ..core.facts import EventKind
 from ..core.rules import DEFAULT_MECHANISMS
 from ..core.steps import Stage
 from ..core.trouble import CloseReason, FaultKind
@@ -150,6 +151,12 @@ class Catalogue:
             "Answers of plugins to connections, commands and logins, but for plain consent.",
             ("plugin", "hook", "result"),
         )
+        self.security = Counts(
+            "security_events",
+            "What the security team is told of, offences of one event counted.",
+            ("kind", "severity"),
+        )
+        self.security.start(tuple(EventKind), ("info", "warning", "alert"))
         self.plugin_seconds = Spread(
             "plugin_duration_seconds", "Time a plugin took for one message.", ("plugin",), PLUGIN_SECONDS
         )

@@ -20,6 +20,7 @@ from ..core.facts import (
     PluginAnswered,
     PluginRan,
     QuarantineFailed,
+    SecurityEvent,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -110,6 +111,7 @@ class CommandLog(Sink):
             MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
             QuarantineFailed: self._not_kept,
+            SecurityEvent: self._security,
             MessageSeen: self._message,
         }
         wanted = {
@@ -311,6 +313,19 @@ class CommandLog(Sink):
     def _not_kept(self, record: SessionRecord, fact: QuarantineFailed, now: float) -> None:
         fields: dict[str, object] = {"plugin": fact.plugin, "detail": fact.detail}
         self._line(record, now, loudness(record, fact), "quarantine_failed", fields)
+
+    def _security(self, record: SessionRecord, fact: SecurityEvent, now: float) -> None:
+        fields: dict[str, object] = {
+            "kind": fact.kind,
+            "severity": fact.severity,
+            "detail": fact.detail,
+            "address": fact.address,
+            "subject": fact.user,
+            "count": fact.count,
+        }
+        if fact.data:
+            fields["data"] = fact.data
+        self._line(record, now, loudness(record, fact), "security", fields)
 
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         fields: dict[str, object] = {

@@ -14,6 +14,7 @@ from ..core.facts import (
     PluginAnswered,
     PluginRan,
     QuarantineFailed,
+    SecurityEvent,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -94,6 +95,7 @@ class Console(Sink):
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
+            SecurityEvent: self._security,
             QuarantineFailed: self._not_kept,
             MessageSeen: self._message,
         }
@@ -268,6 +270,13 @@ class Console(Sink):
 
     def _not_kept(self, record: SessionRecord, fact: QuarantineFailed, now: float) -> None:
         self._say(record, now, "warn", "red", "a message could not be quarantined", fact.detail)
+
+    def _security(self, record: SessionRecord, fact: SecurityEvent, now: float) -> None:
+        level = loudness(record, fact)
+        if level >= self._level:
+            mark, colour = ("warn", "red" if fact.severity == "alert" else "yellow")
+            kind = fact.kind.replace("_", " ")
+            self._say(record, now, mark, colour, f"security: {kind}", fact.detail)
 
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         level = loudness(record, fact)

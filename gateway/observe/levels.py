@@ -9,6 +9,7 @@ from ..core.facts import (
     PluginAnswered,
     PluginRan,
     QuarantineFailed,
+    SecurityEvent,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -50,6 +51,7 @@ FLOOR: dict[type, int] = {
     MessageAmbiguous: WARNING,
     PluginAnswered: INFO,
     QuarantineFailed: ERROR,
+    SecurityEvent: INFO,
     MessageSeen: INFO,
 }
 #: The highest level each can have, where it differs from the lowest.
@@ -60,6 +62,7 @@ CEILING: dict[type, int] = {
     ExtensionStruck: INFO,
     PluginRan: WARNING,
     PluginAnswered: WARNING,
+    SecurityEvent: ERROR,
 }
 
 
@@ -79,6 +82,8 @@ def loudness(record: SessionRecord, fact: object) -> int:
             return ERROR
         case PluginRan(result="timeout" | "error") | PluginAnswered(result="refuse" | "error"):
             return WARNING
+        case SecurityEvent(severity=severity):
+            return {"warning": WARNING, "alert": ERROR}.get(severity, INFO)
     return FLOOR[type(fact)]
 
 

@@ -19,6 +19,7 @@ from ..core.facts import (
     MessageSeen,
     PluginAnswered,
     PluginRan,
+    SecurityEvent,
     SessionClosed,
     SessionOpened,
     TlsFailed,
@@ -134,6 +135,7 @@ class Metrics(Catalogue, Sink, Collector):
             PluginRan: self._plugin,
             MessageAmbiguous: self._ambiguous,
             PluginAnswered: self._answer,
+            SecurityEvent: self._security,
             MessageSeen: self._message,
         }
 
@@ -218,6 +220,9 @@ class Metrics(Catalogue, Sink, Collector):
 
     def _answer(self, record: SessionRecord, fact: PluginAnswered, now: float) -> None:
         self.plugin_answers.add(fact.plugin, fact.hook, fact.result)
+
+    def _security(self, record: SessionRecord, fact: SecurityEvent, now: float) -> None:
+        self.security.add(fact.kind, fact.severity, by=fact.count)
 
     def _message(self, record: SessionRecord, fact: MessageSeen, now: float) -> None:
         self.messages.add(record.protocol, fact.stage, within(fact.action, ACTIONS))
