@@ -12,7 +12,7 @@ from gateway.core.rules import Rules
 from gateway.core.steps import CLIENT, UPSTREAM, Close, Fault, LoginSeen, Send, Stage
 from gateway.core.trouble import CloseReason, FaultKind, Trouble
 from gateway.protocols.pop3 import Pop3Engine
-from gateway.protocols.pop3.engine import WORDS
+from gateway.protocols.pop3.conversation import WORDS
 from tests.support.play import Player, play
 
 RULES = Rules(hostname="gate.example", client_tls="starttls")

@@ -27,3 +27,12 @@ def is_multiline(verb: str, argument: bytes) -> bool:
     if verb in ("RETR", "TOP", "CAPA"):
         return True
     return verb in ("AUTH", "LANG") and not argument.strip()
+
+
+#: What may stand in no argument.
+CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
+
+
+def number(argument: bytes) -> bytes:
+    """Return a message-number in one form (RFC 1939 3)."""
+    return (argument.split() or [b""])[0].lstrip(b"0")

@@ -1,0 +1,219 @@
+"""POP3 logins: USER and PASS, APOP, AUTH; and STLS before them."""
+
+from __future__ import annotations
+
+from ...core.exchange import Entry
+from ...core.secret import MASK
+from ...core.steps import CLIENT, CommandSeen, LoginSeen, Refused
+from ...core.text import shown
+from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...wire import sasl
+from ...wire.lines import LineTooLong
+from .conversation import Handler
+from .grammar import AUTH_LIMIT, CONTROLS
+from .prologue import Prologue
+
+
+class Logins(Prologue):
+    """The part of the engine that relays logins, and knows what in them is secret."""
+
+    # -- STLS --------------------------------------------------------------
+
+    def _c_stls(self, rest: bytes) -> None:
+        command = self._command("STLS", "STLS")
+        if self.secure[CLIENT]:
+            self._error(command, "TLS is already active")
+        elif self.rules.client_tls != "starttls":
+            self._error(command, "STLS is not offered")
+        elif self._authenticated or rest.strip():
+            self._error(command, "STLS is not allowed here")  # RFC 2595 4: AUTHORIZATION only
+        else:
+            self._sync = True
+            self._exchange.expect(Entry(self._stls_turn, command, b""))
+            self._turn()
+
+    def _stls_turn(self, entry: Entry[Handler], _line: bytes) -> None:
+        command = entry.command
+        assert command is not None
+        if len(self.heard[CLIENT]):
+            self._fault(CLIENT, FaultKind.PIPELINED_BEFORE_TLS)
+            self._send(CLIENT, b"-ERR Commands behind STLS\r\n")
+            self._reply(command, "refused", "-ERR Commands behind STLS")
+            self._finish(CloseReason.PROTOCOL_ERROR, "commands behind STLS")
+            return
+        self._send(CLIENT, b"+OK Begin TLS negotiation\r\n")
+        self._reply(command, "ok", "+OK Begin TLS negotiation")
+        self._start_tls(CLIENT)
+
+    # -- logins ------------------------------------------------------------
+
+    def _c_user(self, rest: bytes) -> None:
+        command = self._command("USER", f"USER {shown(rest)}")
+        if self._refuses_login(command, sasl.SaslReader("USER")):
+            return
+        self._user = rest
+        self._stale_user = False
+        self._relay(command, b"USER " + rest, self._pass)
+
+    def _c_pass(self, rest: bytes) -> None:
+        command = self._command("PASS", f"PASS {MASK}")
+        reader = sasl.SaslReader("USER")
+        reader.user, reader.sent = shown(self._user, 512), True
+        if self._refuses_login(command, reader):
+            return
+        if self._stale_user:
+            # It may be an attacker's, said before TLS.
+            self._fault(CLIENT, FaultKind.BAD_SEQUENCE, "PASS behind a USER from before TLS")
+            self._refuse_login(command, reader, "USER first", "bad_sequence")
+            return
+        self._sync = True
+        self._login = reader
+        self._relay(command, b"PASS " + rest, self._r_login)
+
+    def _c_apop(self, rest: bytes) -> None:
+        name = rest.rpartition(b" ")[0]
+        command = self._command("APOP", f"APOP {shown(name)} {MASK}")
+        reader = sasl.SaslReader("APOP")
+        reader.user = shown(name, 512)
+        if not self.rules.apop:
+            self._refuse_login(command, reader, "APOP is not offered", "mechanism")
+            return
+        self._sync = True
+        self._login = reader
+        self._relay(command, b"APOP " + rest, self._r_login)
+
+    def _refuses_login(self, command: CommandSeen, reader: sasl.SaslReader) -> bool:
+        if self.rules.cleartext_login != "refuse" or self._protected:
+            return False
+        self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
+        if command.verb == "USER":
+            self._error(command, "[AUTH] Must issue STLS first", "cleartext_login")
+        else:
+            self._refuse_login(command, reader, "[AUTH] Must issue STLS first", "cleartext_login")
+        return True
+
+    def _refuse_login(self, command: CommandSeen, reader: sasl.SaslReader, text: str, reason: str) -> None:
+        self._error(command, text, reason)
+        reveals = reader.reveals or reader.mechanism == "USER"
+        self._emit(LoginSeen(reader.mechanism, reader.user, "policy", reveals, reader.sent, f"-ERR {text}"))
+
+    def _c_auth(self, rest: bytes) -> None:
+        words = rest.split(None, 1)
+        if not words:
+            command = self._command("AUTH", "AUTH")
+            self._sync = True
+            self._relay(command, b"AUTH", self._r_mechanisms)
+            return
+        name = sasl.mechanism_name(words[0])
+        initial = words[1].strip() if len(words) > 1 else b""
+        text = f"AUTH {name if name in sasl.KNOWN or self._lists(name) else MASK}"
+        command = self._command("AUTH", f"{text} {MASK}" if initial else text)
+        if name is None:
+            self._error(command, "Unknown mechanism")
+            return
+        # What nobody knows as a mechanism may be a password: it is not told.
+        reader = sasl.SaslReader(name if name in sasl.KNOWN or self._lists(name) else "other")
+        if initial:
+            reader.client(initial)
+        if len(self.heard[CLIENT]):
+            self._fault(CLIENT, FaultKind.PIPELINED_BEHIND_AUTH)
+            self._refuse_login(command, reader, "Commands behind AUTH", "pipelined_behind_auth")
+            self._finish(CloseReason.PROTOCOL_ERROR, "commands behind AUTH")
+            return
+        if self._refuses_login(command, reader):
+            return
+        offered = self._offered.get("SASL") if self._offered else None
+        allowed = self._offer is not None and name in self._offer.mechanisms
+        if offered is None:  # a server without CAPA: the listener's list alone decides
+            allowed = name in self.rules.mechanisms
+        if not allowed:
+            self._refuse_login(command, reader, "Unknown mechanism", "mechanism")
+            return
+        self._sync = True
+        self._login, self._login_command = reader, command
+        line = b"AUTH " + name.encode() + (b" " + initial if initial else b"")
+        self._relay(command, line, self._r_auth)
+
+    def _lists(self, name: str | None) -> bool:
+        """Tell whether the upstream lists a mechanism."""
+        offered = self._offered.get("SASL", []) if self._offered else []
+        return name is not None and name in (one.upper() for one in offered)
+
+    def _auth_answer(self) -> None:
+        login, command = self._login, self._login_command
+        assert login is not None and command is not None
+        try:
+            line = self.heard[CLIENT].line(AUTH_LIMIT)
+        except LineTooLong:
+            self._fault(CLIENT, FaultKind.LINE_TOO_LONG, "answer to a challenge")
+            self._fail(Trouble.PROTOCOL)
+            return
+        if line is None:
+            return
+        if len(self.heard[CLIENT]):
+            self._fault(CLIENT, FaultKind.PIPELINED_BEHIND_AUTH)
+            self._fail(Trouble.PROTOCOL)
+            return
+        answer = line.rstrip(b"\r\n")
+        if len(answer.translate(None, CONTROLS)) != len(answer):
+            self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, "answer to a challenge")
+            self._fail(Trouble.PROTOCOL)
+            return
+        cancelled = answer == b"*"
+        if not cancelled:
+            login.client(answer)
+        self._login_turn = False
+        self._sync = True
+        self._relay(command, answer, self._r_cancel if cancelled else self._r_auth)
+
+    def _r_auth(self, entry: Entry[Handler], line: bytes) -> None:
+        if line.startswith((b"+OK", b"-ERR")):
+            self._login_command = None
+            self._r_login(entry, line)
+            return
+        if line[:2] not in (b"+ ", b"+\r"):
+            self._broken(FaultKind.BAD_REPLY, line)
+            return
+        self._send(CLIENT, line)
+        self._login_turn = True
+
+    def _r_cancel(self, entry: Entry[Handler], line: bytes) -> None:
+        login, self._login, self._login_command = self._login, None, None
+        if login is not None:
+            self._emit(LoginSeen(login.mechanism, login.user, "aborted", login.reveals, login.sent))
+        self._pass(entry, line)
+
+    def _r_login(self, entry: Entry[Handler], line: bytes) -> None:
+        login, self._login = self._login, None
+        why = ""
+        if line.startswith(b"+OK"):
+            why = self._forbids_login(login.user, login.mechanism) if login is not None else ""
+            outcome = "policy" if why else "ok"
+            self._authenticated = not why
+        elif b"[SYS/TEMP]" in line or b"[IN-USE]" in line or b"[LOGIN-DELAY]" in line:
+            outcome = "error"
+        else:
+            outcome = "failed"
+        if login is not None:
+            reveals = login.reveals or login.mechanism == "USER"
+            self._emit(LoginSeen(login.mechanism, login.user, outcome, reveals, login.sent, shown(line, 100)))
+        if not why:
+            self._pass(entry, line)
+            return
+        reply = f"-ERR [AUTH] {why}"
+        self._send(CLIENT, reply.encode() + b"\r\n")
+        if entry.command is not None:
+            self._emit(Refused(entry.command.verb, "plugin"))
+            self._reply(entry.command, "refused", reply)
+        self._finish(CloseReason.POLICY, why)
+
+    def _forget_login(self, outcome: str) -> None:
+        login, command = self._login, self._login_command
+        waiting_for_client = self._login_turn
+        self._login = self._login_command = None
+        self._login_turn = False
+        if login is not None:
+            reveals = login.reveals or login.mechanism == "USER"
+            self._emit(LoginSeen(login.mechanism, login.user, outcome, reveals, login.sent))
+        if waiting_for_client and command is not None:
+            self._reply(command, "unanswered", "")
