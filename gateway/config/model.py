@@ -239,6 +239,10 @@ class Pop3(Table):
 
     judge_top: Switch = True
     """where RETR is judged: answer TOP from the whole message as judged; else it shows the original"""
+    exact_sizes: Switch = False
+    """where RETR is judged: LIST and STAT tell the sizes of messages as judged, not the server's"""
+    judge_listings: Count = 100
+    """messages that a LIST or STAT may have judged first, with ``exact_sizes``"""
 
 
 class Imap(Table):

@@ -30,7 +30,10 @@ def rules_for(
         max_unknown_commands=limits.unknown_commands,
         max_errors=limits.errors,
         judge_top=listener.pop3.judge_top,
-        judge_listings=listener.imap.judge_listings,
+        judge_listings=(
+            listener.pop3.judge_listings if listener.protocol == "pop3" else listener.imap.judge_listings
+        ),
+        exact_sizes=listener.pop3.exact_sizes,
         apop=listener.apop,
         forward_client=upstream.forward_client,
         pass_extensions=frozenset(name.upper() for name in listener.pass_extensions),

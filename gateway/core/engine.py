@@ -48,7 +48,7 @@ from .steps import (
 )
 from .text import shown
 from .trouble import CloseReason, FaultKind, Trouble
-from .view import NoViews, ViewKey, Views
+from .view import NoSizes, NoViews, Sizes, ViewKey, Views
 
 
 @dataclass(slots=True)
@@ -88,6 +88,7 @@ class Engine(ABC):
         self.heard = (LineBuffer(), LineBuffer())
         self.held = [False, False]  # the body from this side is held for a verdict
         self.guard: Guard = NO_GUARD  # asked about commands and logins
+        self.sizes: Sizes = NoSizes()  # of what was judged, for the protocol that lists them
         self.views: Views = NoViews()  # what was judged, for the protocol that shows pieces of it
         self._steps: list[Step] = []
         self._serial = 0

@@ -61,10 +61,11 @@ class Rules:
     # -- POP3
     apop: bool = True
     judge_top: bool = True  # where RETR is held: TOP is answered from the whole message, judged
+    exact_sizes: bool = False  # where RETR is held: LIST and STAT tell the sizes of messages as judged
     # -- IMAP
     max_literal: int = 65536  # of a literal that is no message: LOGIN, SEARCH, mailbox names
     max_command_literals: int = 100
-    judge_listings: int = 100  # messages that a FETCH of sizes, structures, headers has judged first
+    judge_listings: int = 100  # messages that a FETCH of sizes, a LIST or STAT has judged first
     # -- the client's address for the upstream
     forward_client: str = "none"  # "none", "xclient" (SMTP, POP3), "id" (IMAP)
     # -- capabilities

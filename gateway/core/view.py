@@ -86,6 +86,27 @@ class NoViews:
         return None
 
 
+class Sizes(Protocol):
+    """The sizes of one session's user's messages, by POP3's unique-ids."""
+
+    def find(self, unique_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the octets of those messages that were judged once."""
+
+    def keep(self, unique_id: bytes, size: int) -> None:
+        """Remember one."""
+
+
+class NoSizes:
+    """Nothing is remembered."""
+
+    def find(self, unique_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """Return nothing."""
+        return {}
+
+    def keep(self, unique_id: bytes, size: int) -> None:
+        """Forget it."""
+
+
 @dataclass(slots=True)
 class Slice:
     """Some octets of a judged message, to be sent as they are."""

@@ -19,12 +19,19 @@ from pathlib import Path
 from ..core.outcome import Action
 from .edits import Edit
 
+#: Keys of one query, below SQLite's bound of variables.
+_AT_ONCE = 900
 #: Verdicts that are remembered where no file is given.
 MOST_IN_MEMORY = 50_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS verdicts (
     key BLOB PRIMARY KEY, action TEXT NOT NULL, reason TEXT NOT NULL, edits BLOB NOT NULL,
     at INTEGER NOT NULL DEFAULT (unixepoch())
+) WITHOUT ROWID
+"""
+_SIZES = """
+CREATE TABLE IF NOT EXISTS sizes (
+    key BLOB PRIMARY KEY, size INTEGER NOT NULL, at INTEGER NOT NULL DEFAULT (unixepoch())
 ) WITHOUT ROWID
 """
 _VERSION = 1
@@ -63,6 +70,7 @@ class VerdictStore:
             if version > _VERSION:
                 raise OSError(f"{path}: made by a newer version of mailgate")
             self._database.execute(_SCHEMA)
+            self._database.execute(_SIZES)
             self._database.execute(f"PRAGMA user_version={_VERSION}")
             self._database.commit()
         except sqlite3.Error as error:
@@ -88,8 +96,30 @@ class VerdictStore:
                 self._database.execute(
                     "INSERT OR IGNORE INTO verdicts (key, action, reason, edits) VALUES (?, ?, ?, ?)", row
                 )
-                if self.path is None:
-                    self._forget_some()
+                self._forget_some("verdicts")
+        except sqlite3.Error:
+            self.failures += 1
+
+    def sizes(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the sizes that are remembered, by key; none if the store fails."""
+        found: dict[bytes, int] = {}
+        try:
+            with self._lock:
+                for start in range(0, len(keys), _AT_ONCE):
+                    some = keys[start : start + _AT_ONCE]
+                    marks = ",".join("?" * len(some))
+                    query = f"SELECT key, size FROM sizes WHERE key IN ({marks})"
+                    found.update(self._database.execute(query, some))
+        except sqlite3.Error:
+            self.failures += 1
+        return found
+
+    def put_size(self, key: bytes, size: int) -> None:
+        """Remember the octets of a message as its readers get it."""
+        try:
+            with self._lock, self._database:
+                self._database.execute("INSERT OR REPLACE INTO sizes (key, size) VALUES (?, ?)", (key, size))
+                self._forget_some("sizes")
         except sqlite3.Error:
             self.failures += 1
 
@@ -106,11 +136,14 @@ class VerdictStore:
             return False
         return True
 
-    def _forget_some(self) -> None:
-        count = self._database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+    def _forget_some(self, table: str) -> None:
+        """Keep a store in memory within its bound."""
+        if self.path is not None:
+            return
+        count = self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         if count > MOST_IN_MEMORY:
             self._database.execute(
-                "DELETE FROM verdicts WHERE key IN (SELECT key FROM verdicts ORDER BY at LIMIT ?)",
+                f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} ORDER BY at LIMIT ?)",
                 (MOST_IN_MEMORY // 10,),
             )
 

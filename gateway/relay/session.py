@@ -48,7 +48,7 @@ from .link import HIGH_WATER, LOW_WATER, Link, SocketLink
 from .settings import SessionSettings, within
 from .spool import PIECE
 from .upstream import Dialer
-from .views import Rewritten, SessionViews
+from .views import Rewritten, SessionSizes, SessionViews
 
 if TYPE_CHECKING:
     from ..observe.transcript import Recorder
@@ -123,6 +123,8 @@ class Session:
         if settings.views is not None:
             self._views = SessionViews(settings.views, record, settings.pipeline_version)
             self._engine.views = self._views
+        if settings.rules.exact_sizes and settings.verdicts is not None:
+            self._engine.sizes = SessionSizes(settings.verdicts, record, settings.pipeline)
         self._hub = hub
         self._keeper = keeper
         self._reactor = reactor

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from twisted.internet import defer
+
 from ..core.record import SessionRecord
+from ..core.steps import Stage
 from ..core.view import ViewKey
 from ..inspection.defects import Limits
 from ..inspection.message import Content
+from ..inspection.pipeline import Pipeline
+from ..inspection.verdicts import VerdictStore, verdict_key
 from .spool import Spool
 
 #: Messages of which no more is known than that they are unchanged: a few hundred octets each.
@@ -100,6 +106,30 @@ class ViewCache:
         self._rewritten[key] = message
         while self.octets > self.most_octets and len(self._rewritten) > 1:
             self.octets -= self._rewritten.popitem(last=False)[1].size
+
+
+class SessionSizes:
+    """The sizes of one session's user's messages, as POP3's engine asks for them."""
+
+    __slots__ = ("_pipeline", "_record", "_store")
+
+    def __init__(self, store: VerdictStore, record: SessionRecord, pipeline: Pipeline) -> None:
+        self._store = store
+        self._record = record
+        self._pipeline = pipeline
+
+    def _key(self, unique_id: bytes) -> bytes:
+        names = self._pipeline.names(self._record.listener, Stage.RETR)
+        return verdict_key(unique_id, "size", self._record.upstream, self._record.user, names)
+
+    def find(self, unique_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the octets of those messages that were judged once."""
+        by_key = {self._key(one): one for one in unique_ids}
+        return {by_key[key]: size for key, size in self._store.sizes(list(by_key)).items()}
+
+    def keep(self, unique_id: bytes, size: int) -> None:
+        """Remember one, in a thread: a disk may be slow, and nobody waits for it."""
+        defer.ensureDeferred(self._pipeline.in_thread(self._store.put_size, self._key(unique_id), size))
 
 
 class SessionViews:

@@ -75,6 +75,8 @@ protocol = "{name}"
 address = "127.0.0.1:{port}"
 upstream = "{name}"
 """
+            if name == "pop3" and "verdicts" in plugins:
+                toml += "[listeners.pop3]\nexact_sizes = true\n"
         self.gateway = RunningGateway(toml, directory)
 
     def deliver(self, message: bytes) -> None:
@@ -262,3 +264,35 @@ def test_messages_of_one_append_stand_or_fall_together(site: Site, mark: str) ->
         assert told.startswith("NO [UNAVAILABLE]")
         assert client.noop()[0] == "OK"
         assert client.select() == ("OK", [b"3"])
+
+
+EXACT = """
+[views]
+verdicts = "DIR/verdicts.db"
+""" + JUDGE.replace('"data", "append", "retr", "fetch"', '"retr"')
+
+
+@pytest.mark.parametrize("site", [EXACT], indirect=True)
+def test_pop3_lists_the_sizes_of_the_messages_that_it_gives(site: Site) -> None:
+    for subject in ("one", "please change two", "please refuse three"):
+        site.deliver(f"Subject: {subject}\r\n\r\nbody\r\n".encode())
+    client = site.pop()
+    count, total = client.stat()
+    listed = dict(tuple(map(int, line.split())) for line in client.list()[1])
+    sizes = {number: len(retrieved(client, number)) for number in listed}
+    assert (count, listed, total) == (3, sizes, sum(sizes.values()))
+    client.quit()
+
+    def remembered() -> bool:
+        """Ask again; tell whether that was answered without a message being judged."""
+
+        def judged() -> int:
+            return sum(line["event"] == "message" for line in site.gateway.log_lines())
+
+        before = judged()
+        again = site.pop()
+        assert again.stat() == (count, total)
+        again.quit()
+        return judged() == before
+
+    wait_until(remembered, 15, "sizes that are remembered")

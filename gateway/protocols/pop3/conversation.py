@@ -72,6 +72,9 @@ class Conversation(Engine):
         self._body_number = b""
         self._body_lines: int | None = None  # of TOP: how many of the body
         self._body_newlines: DotDecoder | None = None  # tells of bare newlines in the held message
+        self._unique: dict[bytes, bytes] | None = None  # unique-ids by number, once asked
+        self._sizes: dict[bytes, int] = {}  # of messages as clients get them, by number; 0: not known
+        self._judging = b""  # the number of a message that is judged for its size only
         self._undelivered: set[bytes] = set()  # numbers of messages that RETR could not give
         self._stale_user = False  # the upstream holds a USER that was said before TLS
         self._unknown = 0
@@ -193,7 +196,7 @@ class Conversation(Engine):
         if line.startswith(b"+OK"):
             self._begin_lines(lambda wire, _content, _finished: self._send(CLIENT, wire))
 
-    def _gather(self, done: Callable[[list[bytes]], None]) -> None:
+    def _gather(self, done: Callable[[list[bytes]], None], limit: int = LISTING_LIMIT) -> None:
         """Keep a listing, bounded, and hand on its lines."""
         self._listing = []
         size = 0
@@ -201,9 +204,9 @@ class Conversation(Engine):
         def take(_wire: bytes, content: bytes, finished: bool) -> None:
             nonlocal size
             size += len(content)
-            if size > LISTING_LIMIT:
+            if size > limit:
                 self._decoder = self._decoder or DotDecoder()  # the client is within the listing
-                self._broken(FaultKind.REPLY_TOO_LONG, "capabilities")
+                self._broken(FaultKind.REPLY_TOO_LONG, "listing")
                 return
             self._listing.append(content)
             if finished:

@@ -25,11 +25,12 @@ from .conversation import Handler
 from .grammar import AUTH_LIMIT, COMMAND_LIMIT, CONTROLS, VERBS, is_multiline
 from .login import Logins
 from .messages import Messages
+from .sizes import ExactSizes
 
 MAX_IN_FLIGHT = 500
 
 
-class Pop3Engine(Logins, Messages):
+class Pop3Engine(Logins, ExactSizes):
     """POP3."""
 
     protocol: ClassVar[str] = "pop3"
@@ -59,7 +60,7 @@ class Pop3Engine(Logins, Messages):
         if not self._greeted:
             self.phase = "prologue"
             return
-        shut = self._deciding or self._sending or self.held[UPSTREAM]
+        shut = self._deciding or self._sending or self.held[UPSTREAM] or self._body is not None
         if waiting and not shut:
             shut = self._sync or self._one_at_a_time or self._stopping or waiting >= MAX_IN_FLIGHT
         self.reading[CLIENT] = not shut
@@ -176,8 +177,8 @@ class Pop3Engine(Logins, Messages):
         b"XCLIENT": _c_xclient,
         b"XTND": _c_xtnd,
         b"CAPA": partial(_plain, verb="CAPA"),
-        b"STAT": partial(_plain, verb="STAT"),
-        b"LIST": partial(_plain, verb="LIST"),
+        b"STAT": partial(ExactSizes._c_listing, verb="STAT"),
+        b"LIST": partial(ExactSizes._c_listing, verb="LIST"),
         b"UIDL": partial(_plain, verb="UIDL"),
         b"RETR": Messages._c_retr,
         b"TOP": Messages._c_top,

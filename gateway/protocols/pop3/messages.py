@@ -115,6 +115,8 @@ class Messages(Conversation):
             return
         if lines is None:
             self._undelivered.discard(self._body_number)
+        self._body_newlines = watched
+        self._note_size(self._body_number, outcome)
         if outcome.action is Action.MODIFY and (watched.bare_cr or watched.bare_lf or watched.nul):
             # Mending the newlines will change the size: better no count than a wrong one.
             line = _OCTETS.sub(b"+OK message follows", line, count=1)
@@ -126,6 +128,20 @@ class Messages(Conversation):
         self._sending = True
         normalise = outcome.action is not Action.PASS
         self._emit(SendBody(CLIENT, Framing.DOTS, normalise=normalise, lines=lines))
+
+    def _note_size(self, one: bytes, outcome: Outcome) -> None:
+        """Remember how many octets the client gets of a message."""
+        watched, self._body_newlines = self._body_newlines, None
+        assert watched is not None
+        mended = watched.bare_cr or watched.bare_lf or watched.nul
+        if not self.rules.exact_sizes or outcome.action is Action.DEFER:
+            return
+        if (outcome.action is Action.MODIFY and mended) or not outcome.size:
+            self._sizes[one] = 0  # nobody can tell before it is sent: the upstream's size has to do
+            return
+        size = self._sizes[one] = outcome.size + (0 if outcome.ends_with_newline else 2)
+        if self._unique and one in self._unique:
+            self.sizes.keep(self._unique[one], size)
 
     def _body_sent(self, side: Side) -> None:
         self._sending = False
