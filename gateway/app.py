@@ -145,11 +145,11 @@ class Parts:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
         self._kept = kept
-        kept_in = configuration.quarantine.directory
-        self.quarantine = (
-            Quarantine(kept_in, configuration.quarantine.max_size) if kept_in is not None else None
-        )
         try:
+            kept_in = configuration.quarantine_place()
+            self.quarantine = (
+                Quarantine(kept_in, configuration.quarantine.max_size) if kept_in is not None else None
+            )
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
             self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
             self.pipeline = Pipeline(

@@ -66,6 +66,7 @@ from .inspection.answers import Allow, Answer, Command, Login, Refuse, Tag
 from .inspection.archives import CONDITIONS, Trouble, UnpackedFile, Unpacker, UnpackLimits
 from .inspection.base import OnSigned, Plugin, PluginOptions, Services, SignedOptions
 from .inspection.bodies import bodies, for_part, squeezed
+from .inspection.bucket import Bucket, bucket_problem
 from .inspection.charsets import decode as decode_text
 from .inspection.css import EMPTY_URL, plain_css, url_spans
 from .inspection.defects import LIMIT_DEFECTS, Defect, DefectKind
@@ -128,6 +129,7 @@ __all__ = [
     "Allow",
     "Answer",
     "Attribute",
+    "Bucket",
     "Command",
     "Defect",
     "DefectKind",
@@ -172,6 +174,7 @@ __all__ = [
     "blotted",
     "bodies",
     "body_begins",
+    "bucket_problem",
     "clean_url",
     "compile_expression",
     "decode_references",

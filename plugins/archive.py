@@ -31,7 +31,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from gateway.plugin import Message, Pass, Plugin, PluginOptions, Services, SessionRecord, Verdict
+from gateway.plugin import (
+    Bucket,
+    Message,
+    Pass,
+    Plugin,
+    PluginOptions,
+    Services,
+    SessionRecord,
+    Verdict,
+    bucket_problem,
+)
 
 _CHUNK = 1024 * 1024
 #: A message above this goes to a bucket in pieces, octets.
@@ -69,19 +79,12 @@ class Archive(Plugin):
                 raise ValueError("must be an absolute path")
             return path
 
-        @field_validator("url")
-        @classmethod
-        def _check_url(cls, url: str) -> str:
-            if url and (not url.startswith("s3://") or not url[5:].strip("/") or "@" in url):
-                raise ValueError('must be "s3://bucket" or "s3://bucket/prefix", and hold no credentials')
-            return url
-
         @model_validator(mode="after")
         def _check_place(self) -> Archive.Options:
             if (self.path is None) == (not self.url):
                 raise ValueError("give either path or url")
-            if self.endpoint and not (self.url and self.endpoint.startswith(("https://", "http://"))):
-                raise ValueError('endpoint is an address as "https://host:port", and goes with url')
+            if problem := bucket_problem(self.url, self.endpoint):
+                raise ValueError(problem)
             return self
 
     options: Options
@@ -90,9 +93,9 @@ class Archive(Plugin):
         super().__init__(options)
         own = self.options
         self._names = _Names()
-        self._store: _Files | _Bucket
+        self._store: _Files | _Objects
         if own.path is None:
-            self._store = _Bucket(own)
+            self._store = _Objects(own)
         else:
             self._store = _Files(own.path, own.layout == "maildir", own.fsync)
 
@@ -236,26 +239,12 @@ class _Files:
 # -- a bucket ----------------------------------------------------------------------
 
 
-class _Bucket:
+class _Objects:
     """A bucket of S3.  An object is there whole or not at all."""
 
     def __init__(self, options: Archive.Options) -> None:
-        try:
-            import obstore
-            from obstore.store import S3Store
-        except ImportError:
-            raise ValueError('url needs the extra "s3": pip install "mailgate[s3]"') from None
-        self._put = obstore.put
-        self._failure = obstore.exceptions.BaseError
-        limit = f"{options.timeout:g}s"
-        more: dict[str, Any] = {"endpoint": options.endpoint} if options.endpoint else {}
-        plain = options.endpoint.startswith("http://")
-        self._store = S3Store.from_url(
-            options.url,
-            region=options.region,
-            client_options={"timeout": limit, "connect_timeout": limit, "allow_http": plain},
-            retry_config={"max_retries": 1},
-            **more,
+        self._bucket = Bucket(
+            options.url, endpoint=options.endpoint, region=options.region, timeout=options.timeout
         )
 
     def prepare(self) -> None:
@@ -264,11 +253,8 @@ class _Bucket:
     def keep(self, name: str, when: datetime, message: Message, end: int, facts: bytes) -> str:
         """Keep a copy; return its key below the prefix.  Raises OSError."""
         key = f"{when:%Y/%m/%d}/{name}"
+        if facts:
+            self._bucket.put(f"{key}.json", facts)
         whole = _chunks(message, end) if end > _LARGE else message.buffer[:end]
-        try:
-            if facts:
-                self._put(self._store, f"{key}.json", facts)
-            self._put(self._store, f"{key}.eml", whole)
-        except self._failure as error:
-            raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}") from error
+        self._bucket.put(f"{key}.eml", whole)
         return f"{key}.eml"

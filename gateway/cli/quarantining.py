@@ -37,11 +37,14 @@ def _opened(path: Path) -> tuple[Configuration, Quarantine]:
         for problem in problems:
             say_problem(path, problem)
         sys.exit(2)
-    directory = configuration.quarantine.directory
-    if directory is None:
-        click.echo(f"{path}: there is no quarantine: [quarantine] names no directory", err=True)
+    try:
+        place = configuration.quarantine_place()
+    except ValueError as error:
+        _fail(f"{path}: quarantine.{error}")
+    if place is None:
+        click.echo(f"{path}: there is no quarantine: [quarantine] names no directory and no url", err=True)
         sys.exit(2)
-    return configuration, Quarantine(directory, configuration.quarantine.max_size)
+    return configuration, Quarantine(place, configuration.quarantine.max_size)
 
 
 def _fail(text: str) -> NoReturn:
@@ -53,7 +56,7 @@ def _found(quarantine: Quarantine, ident: str) -> Entry:
     try:
         return quarantine.entry(ident)
     except KeyError:
-        _fail(f"no message {shown(ident, 40)} in {quarantine.directory}")
+        _fail(f"no message {shown(ident, 40)} in {quarantine.place}")
 
 
 @command.command("list")
@@ -65,7 +68,7 @@ def list_command(path: Path, as_json: bool) -> None:
     try:
         entries = list(quarantine.entries())
     except OSError as error:
-        _fail(f"{quarantine.directory}: {error.strerror}")
+        _fail(f"{quarantine.place}: {error.strerror or error}")
     if as_json:
         for entry in entries:
             click.echo(json.dumps(asdict(entry)))
@@ -105,9 +108,10 @@ def show_command(ident: str, path: Path, as_json: bool, raw: bool) -> None:
     _, quarantine = _opened(path)
     entry = _found(quarantine, ident)
     if raw:
-        with quarantine.content(ident).open("rb") as file:
-            while piece := file.read(1 << 20):
-                sys.stdout.buffer.write(piece)
+        try:
+            sys.stdout.buffer.write(quarantine.content(ident))
+        except OSError as error:
+            _fail(f"{quarantine.place.where(ident)}: {error.strerror or error}")
         return
     if as_json:
         click.echo(json.dumps(asdict(entry)))
@@ -117,7 +121,7 @@ def show_command(ident: str, path: Path, as_json: bool, raw: bool) -> None:
     for name, value in told.items():
         if value != "":
             click.echo(f"{name.replace('_', ' '):16}{shown(str(value), 500)}")
-    click.echo(f"{'file':16}{quarantine.content(ident)}")
+    click.echo(f"{'kept in':16}{quarantine.place.where(ident)}")
 
 
 @command.command("release")
@@ -200,7 +204,7 @@ def purge_command(path: Path, older_than: str) -> None:
     try:
         click.echo(f"{quarantine.purge(seconds)} deleted")
     except OSError as error:
-        _fail(f"{quarantine.directory}: {error.strerror}")
+        _fail(f"{quarantine.place}: {error.strerror or error}")
 
 
 def _time(at: float) -> str:

@@ -31,9 +31,9 @@ def release(
     if entry.stage in ("fetch", "retr"):
         return _let_pass(configuration, entry)
     try:
-        content = quarantine.content(entry.id).read_bytes()
+        content = quarantine.content(entry.id)
     except OSError as error:
-        raise ReleaseError(f"{quarantine.content(entry.id)}: {error.strerror}") from None
+        raise ReleaseError(f"{quarantine.place.where(entry.id)}: {error.strerror or error}") from None
     upstream = next((one for one in configuration.upstreams if one.name == entry.upstream), None)
     if upstream is None:
         raise ReleaseError(f'its upstream "{shown(entry.upstream, 60)}" is not in the configuration')

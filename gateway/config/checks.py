@@ -9,9 +9,11 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 
 from ..core.rules import DEFAULT_MECHANISMS
+from ..inspection.bucket import bucket_problem
 from ..inspection.loader import PluginConfigError, check_plugins
 from .kinds import HostPort
 from .model import Configuration, Listener, Upstream
@@ -45,9 +47,7 @@ def check(configuration: Configuration) -> Iterator[Found]:
         yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
     if configuration.views.verdicts is not None:
         yield from _writable_folder(configuration.views.verdicts.parent, ("views", "verdicts"), configuration)
-    if configuration.quarantine.directory is not None:
-        folder = configuration.quarantine.directory
-        yield from _writable_folder(folder, ("quarantine", "directory"), configuration)
+    yield from _quarantine(configuration)
     directory = configuration.spool.directory
     if directory is not None:
         yield from _writable_folder(directory, ("spool", "directory"), configuration)
@@ -84,6 +84,20 @@ def _addresses(configuration: Configuration) -> Iterator[Found]:
                 if there.port == address.port and _is_loopback(address.host) and _covers(there, address):
                     message = f"is where {other} listens: the gateway would talk to itself"
                     yield ("upstreams", index, "addresses", place), message, "", False
+
+
+def _quarantine(configuration: Configuration) -> Iterator[Found]:
+    table = configuration.quarantine
+    if table.directory is not None:
+        yield from _writable_folder(table.directory, ("quarantine", "directory"), configuration)
+        if table.url:
+            yield ("quarantine", "url"), "give either directory or url", "", False
+    problem = bucket_problem(table.url, table.endpoint)
+    if problem:
+        key = problem.split()[0]
+        yield ("quarantine", key), problem.removeprefix(key).strip(), "", False
+    elif table.url and find_spec("obstore") is None:
+        yield ("quarantine", "url"), 'needs the extra "s3": pip install "mailgate[s3]"', "", False
 
 
 def _overlap(one: HostPort, other: HostPort) -> bool:

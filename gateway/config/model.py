@@ -10,6 +10,7 @@ from ..core.rules import DEFAULT_MECHANISMS
 from ..core.steps import Stage
 from ..inspection.defects import Limits
 from ..inspection.loader import PluginSpec
+from ..inspection.quarantine_places import Folder, Objects, Place
 from .kinds import (
     Address,
     Duration,
@@ -100,7 +101,15 @@ class Quarantine(Table):
     """``[quarantine]``: where messages are kept that a plugin has quarantined."""
 
     directory: FilePath | None = None
-    """a folder of its own; without one, a quarantined message is a temporary failure"""
+    """a folder of its own; without one and without a url, a quarantined message is a temporary failure"""
+    url: str = ""
+    """in place of it a bucket of S3, or a prefix in one: ``s3://bucket/prefix``"""
+    endpoint: str = ""
+    """of another store that speaks S3: ``https://host:port``"""
+    region: str = "us-east-1"
+    """of the bucket"""
+    timeout: PositiveDuration = 30.0
+    """how long the bucket may take for a request, in seconds"""
     retention: PositiveDuration = 30 * 86400.0
     """how long messages are kept, in seconds"""
     max_size: Size = 10 * 1024 * 1024 * 1024
@@ -383,6 +392,15 @@ class Configuration(Table):
             fields=table.fields,
             parameters=table.parameters,
         )
+
+    def quarantine_place(self) -> Place | None:
+        """Return where quarantined messages are kept; None if nowhere.  Raises ValueError."""
+        table = self.quarantine
+        if table.directory is not None:
+            return Folder(table.directory)
+        if not table.url:
+            return None
+        return Objects(table.url, endpoint=table.endpoint, region=table.region, timeout=table.timeout)
 
     def plugin_specs(self) -> list[PluginSpec]:
         """Return the plugins' tables as the loader wants them."""

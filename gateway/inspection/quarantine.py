@@ -1,24 +1,19 @@
-"""The quarantine: messages that a plugin has kept from their way, until an admin has looked.
-
-One folder, two files a message: its octets as they came (``ID.eml``) and what is known of them
-(``ID.json``).  Both are written under another name, made durable and renamed, the second one
-last: a message is in the quarantine when its ``.json`` is there, and then it is whole.
-"""
+"""The quarantine: messages that a plugin has kept from their way, until an admin has looked."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
-#: How long the count of the folder is believed, in seconds: others delete there too.
+from .quarantine_places import Place
+
+#: How long a count is believed, in seconds: others delete there too.
 _BELIEVED = 60.0
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -58,11 +53,11 @@ class Entry:
 
 
 class Quarantine:
-    """The messages in one folder.  Safe to use from several threads and processes."""
+    """The messages in one place.  Safe to use from several threads and processes."""
 
-    def __init__(self, directory: Path, most_octets: int = 0) -> None:
+    def __init__(self, place: Place, most_octets: int = 0) -> None:
         """most_octets: of all messages; 0 is no bound."""
-        self.directory = directory
+        self.place = place
         self.most_octets = most_octets
         self.failures = 0
         self._lock = threading.Lock()
@@ -81,26 +76,14 @@ class Quarantine:
                 self.failures += 1
             if isinstance(error, QuarantineError):
                 raise
-            raise QuarantineError(f"{self.directory}: {error.strerror or error}") from error
+            raise QuarantineError(f"{self.place}: {error.strerror or error}") from error
 
     def _store(self, content: Iterable[bytes], entry: Entry) -> Entry:
         messages, octets = self.figures()
         if self.most_octets and octets + entry.size > self.most_octets:
-            raise QuarantineError(f"{self.directory}: full ({messages} messages, {octets} octets)")
+            raise QuarantineError(f"{self.place}: full ({messages} messages, {octets} octets)")
         entry = replace(entry, id=_new_id(entry.at))
-        text = json.dumps(asdict(entry), ensure_ascii=True).encode()
-        waiting = [self.directory / f"new-{entry.id}.eml", self.directory / f"new-{entry.id}.json"]
-        try:
-            _write(waiting[0], content)
-            _write(waiting[1], [text])
-            waiting[0].rename(self._content(entry.id))
-            waiting[1].rename(self._facts(entry.id))
-        except OSError:
-            for path in (*waiting, self._content(entry.id)):
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
-            raise
-        _make_durable(self.directory)
+        self.place.put(entry.id, content, json.dumps(asdict(entry), ensure_ascii=True).encode())
         with self._lock:
             self._messages += 1
             self._octets += entry.size
@@ -109,8 +92,7 @@ class Quarantine:
     def delete(self, ident: str) -> None:
         """Forget a message.  Raises KeyError if there is none of that id, OSError."""
         size = self.entry(ident).size
-        self._facts(ident).unlink()
-        self._content(ident).unlink(missing_ok=True)
+        self.place.delete(ident)
         with self._lock:
             self._messages -= 1
             self._octets -= size
@@ -122,20 +104,14 @@ class Quarantine:
         for ident in old:
             with contextlib.suppress(KeyError, FileNotFoundError):
                 self.delete(ident)
-        for path in self.directory.glob("new-*"):  # what a crash has left
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < limit:
-                    path.unlink()
+        self.place.sweep(limit)
         return len(old)
 
     # -- reading -----------------------------------------------------------
 
     def entries(self) -> Iterator[Entry]:
         """Give what is there, oldest first; what can't be read is left out.  Raises OSError."""
-        names = sorted(
-            name[:-5] for name in (path.name for path in self.directory.iterdir()) if _is_entry(name)
-        )
-        for ident in names:
+        for ident in sorted(name[:-5] for name in self.place.names() if _is_entry(name)):
             with contextlib.suppress(KeyError):
                 yield self.entry(ident)
 
@@ -144,40 +120,31 @@ class Quarantine:
         if not _is_entry(f"{ident}.json"):
             raise KeyError(ident)
         try:
-            told = json.loads(self._facts(ident).read_bytes())
+            told = json.loads(self.place.facts(ident))
             known: dict[str, Any] = {one.name: told[one.name] for one in fields(Entry) if one.name in told}
             known.update({name: tuple(known.get(name, ())) for name in ("recipients", "scope")})
             return Entry(**known)
         except (OSError, ValueError, TypeError) as error:
             raise KeyError(ident) from error
 
-    def content(self, ident: str) -> Path:
-        """Return the file with a message's octets."""
-        return self._content(ident)
+    def content(self, ident: str) -> bytes:
+        """Return a message's octets.  Raises OSError."""
+        return self.place.content(ident)
 
     def figures(self) -> tuple[int, int]:
         """Return how many messages there are, and their octets; at most a minute old.
 
-        A folder that can't be read counts as empty.
+        A place that can't be read counts as empty.
         """
         now = time.monotonic()
         with self._lock:
             if self._counted_at and now - self._counted_at < _BELIEVED:
                 return self._messages, self._octets
             messages = octets = 0
-            with contextlib.suppress(OSError), os.scandir(self.directory) as found:
-                for one in found:
-                    if one.name.endswith(".eml") and not one.name.startswith("new-"):
-                        messages += 1
-                        octets += one.stat().st_size
+            with contextlib.suppress(OSError):
+                messages, octets = self.place.usage()
             self._messages, self._octets, self._counted_at = messages, octets, now
             return messages, octets
-
-    def _content(self, ident: str) -> Path:
-        return self.directory / f"{ident}.eml"
-
-    def _facts(self, ident: str) -> Path:
-        return self.directory / f"{ident}.json"
 
 
 def _new_id(at: float) -> str:
@@ -190,19 +157,3 @@ def _is_entry(name: str) -> bool:
     head, dash, tail = stem.partition("-")
     known = all(letter in "0123456789abcdef" for letter in head) and all(one in _LETTERS for one in tail)
     return stem != name and len(head) == 9 and bool(dash) and len(tail) == 8 and known
-
-
-def _write(path: Path, content: Iterable[bytes]) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        for piece in content:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _make_durable(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mailbox
-import os
 import socket
 import stat
 import subprocess
@@ -26,6 +25,7 @@ from gateway.core.steps import Envelope, Stage, TlsInfo
 from gateway.plugin import Message, Services
 from tests.inspection.samples import ALTERNATIVE, PLAIN
 from tests.inspection.support import RECORD, judge, loaded
+from tests.support.s3 import running_s3
 
 
 def keep(message: bytes, stage: Stage = Stage.DATA, on_error: str = "defer", **options: Any) -> PluginRan:
@@ -221,21 +221,8 @@ def test_options_that_are_refused(options: dict[str, Any]):
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """An S3 server in this process, with the bucket "mail"; its address."""
-    pytest.importorskip("obstore")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    before = dict(os.environ)
-    os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing")
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    import boto3
-
-    boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="mail")
-    yield address
-    server.stop()
-    os.environ.clear()
-    os.environ.update(before)
+    with running_s3() as address:
+        yield address
 
 
 def objects(address: str, prefix: str) -> dict[str, bytes]:
