@@ -396,7 +396,7 @@ static void prepare(int which, size_t size, int text)
     memcpy(pop_answer[which] + n, message, size);
     memcpy(pop_answer[which] + n + size, ".\r\n", 3);
     pop_len[which] = n + size + 3;
-    n = (size_t)sprintf(imap_answer[which], "* %d FETCH (BODY[] {%zu}\r\n", which, size);
+    n = (size_t)sprintf(imap_answer[which], "* %d FETCH (UID %d BODY[] {%zu}\r\n", which, which, size);
     memcpy(imap_answer[which] + n, message, size);
     memcpy(imap_answer[which] + n + size, ")\r\n", 3);
     imap_len[which] = n + size + 3;

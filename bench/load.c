@@ -3,7 +3,7 @@
  *
  *   load --protocol smtp|pop3|imap --port N [--tls none|implicit|starttls]
  *        [--workload session|bulk|noop|idle] [--op append|fetch] [--connections N] [--workers N]
- *        [--seconds S] [--count N] [--size BYTES] [--text] [--pipeline N] [--per-session N] [--deadline S]
+ *        [--seconds S] [--count N] [--size BYTES] [--text] [--edited] [--pipeline N] [--per-session N] [--deadline S]
  *
  * session  connect, [TLS], capabilities, login, a small transaction, quit; then again on a new connection
  * bulk     log in once, then a message of --size again and again: DATA, RETR, FETCH BODY[] or APPEND
@@ -12,7 +12,8 @@
  * idle     log in --connections times, SELECT, [--op fetch: FETCH a large message], IDLE, say {"held": N}, and
  *          wait for the end of standard input
  *
- * Every answer is checked, every message fetched is compared byte by byte with the one expected.  A run ends
+ * Every answer is checked, every message fetched is compared byte by byte with the one expected (not with
+ * --edited: the proxy changes it).  A run ends
  * after --seconds or --count operations, whichever comes first; what is under way is brought to its end.
  * Prints one JSON line.  Exit status 1 if a session failed, 2 if the run could not be made.
  */
@@ -67,6 +68,7 @@ static int poller, live, protocol = IMAP;
 static enum tls tls = TLS_NONE;
 static const char *workload = "session", *op = "";
 static int connections = 50, workers = 1, pipelined = 1, per_session = INT32_MAX, text, deadline = 120;
+static int edited;
 static double seconds = 2;
 static uint64_t count = UINT64_MAX, began;
 static size_t message_size = 10u << 20;
@@ -430,7 +432,7 @@ static int line(struct conn *c)
             if (strncmp(l, "+OK", 3))
                 return fail(c, "refused");
             c->in_lines = 1;
-            if (script[c->step].wanted == POP_MESSAGE) {
+            if (script[c->step].wanted == POP_MESSAGE && !edited) {
                 c->literal = message_size;
                 c->literal_off = 0;
                 c->comparing = 1;
@@ -450,7 +452,7 @@ static int line(struct conn *c)
                 char *open = strrchr(l, '{');
                 c->literal = open ? strtoull(open + 1, NULL, 10) : 0;
                 c->literal_off = 0;
-                c->comparing = c->literal > SMALL_MESSAGE;
+                c->comparing = c->literal > SMALL_MESSAGE && !edited;
                 if (c->comparing && c->literal != message_size)
                     return fail(c, "wrong size");
             }
@@ -646,8 +648,8 @@ static void read_options(int argc, char **argv)
     int port = 0;
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i];
-        if (!strcmp(name, "--text")) {
-            text = 1;
+        if (!strcmp(name, "--text") || !strcmp(name, "--edited")) {
+            *(name[2] == 't' ? &text : &edited) = 1;
             continue;
         }
         if (++i == argc)

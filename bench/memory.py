@@ -47,18 +47,20 @@ ROUTES = (
     Route("IMAP APPEND, streamed", "imap", False, "append"),
     Route("IMAP APPEND, held and edited", "imap", True, "append"),
     Route("POP3 RETR, streamed", "pop3", False),
+    Route("POP3 RETR, held and edited", "pop3", True),
     Route("IMAP FETCH, streamed", "imap", False),
+    Route("IMAP FETCH, held and edited", "imap", True),
 )
 
 
 class Holding(Mailgate):
-    """mailgate with a plugin that edits every message sent or appended."""
+    """mailgate with a plugin that edits every message, sent or fetched."""
 
     name = "mailgate-holding"
     plugins = """[[plugins]]
 name = "mark"
 use = "add_header"
-stages = ["data", "append"]
+stages = ["data", "append", "retr", "fetch"]
 time_limit = "60s"
 options = { name = "X-Measured", value = "yes" }
 """
@@ -103,6 +105,8 @@ def peak_of(
     options: list[object] = ["--protocol", route.protocol, "--port", gateway.ports[route.protocol, way]]
     options += ["--tls", way, "--workload", "bulk", "--op", route.op or "-", "--size", args.size]
     options += ["--connections", args.connections, "--count", args.connections, "--seconds", 100]
+    if route.held:
+        options += ["--edited"]
     pids = family(gateway.pid)
     before = {pid: status(pid)["VmRSS"] for pid in pids}
     for pid in pids:
