@@ -70,8 +70,14 @@ class LineBuffer:
         if size > limit:
             raise LineTooLong(size)
         self.left -= size
-        self._position = self._scanned = end
-        line = data if not position and not self.left else data[position:end]
+        if self.left:
+            self._position = self._scanned = end
+            line = data[position:end]
+        else:
+            # Whatever came with the line is let go: a session may now idle for hours.
+            line = data[position:] if position else data
+            self._data = b""
+            self._position = self._scanned = 0
         self.ended = CRLF if line.endswith(b"\r\n") else BARE_LF
         return line
 
@@ -89,8 +95,8 @@ class LineBuffer:
         """Take at most ``count`` octets."""
         end = min(self._position + count, len(self._data))
         self.left = len(self._data) - end
-        if self._position == 0 and not self.left:
-            data = self._data
+        if not self.left:
+            data = self._data[self._position :] if self._position else self._data
             self._data = b""
             self._position = self._scanned = 0
             return data
