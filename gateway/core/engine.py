@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..wire.lines import LineBuffer
+from ..wire.sasl import OWN_LOGINS, SaslReader
+from .gate import ALLOWED, EVERY, OPEN_GATE, Gate, Need, Ruling
 from .guard import NO_GUARD, Guard
 from .masking import LOGIN_VERBS, Masking, status, unknown
 from .outcome import Outcome
@@ -87,6 +89,7 @@ class Engine(ABC):
         self.gone = [False, False]  # the side has closed its sending direction
         self.heard = (LineBuffer(), LineBuffer())
         self.held = [False, False]  # the body from this side is held for a verdict
+        self.gate: Gate = OPEN_GATE  # asked about logins before they go anywhere
         self.guard: Guard = NO_GUARD  # asked about commands and logins
         self.sizes: Sizes = NoSizes()  # of what was judged, for the protocol that lists them
         self.views: Views = NoViews()  # what was judged, for the protocol that shows pieces of it
@@ -96,6 +99,7 @@ class Engine(ABC):
         self._masking = Masking()  # what was secret once, for texts that quote it
         self._said: bytearray | None = None  # sent upstream since a login began
         self._said_by: CommandSeen | None = None  # the command that began it
+        self._ruling = ALLOWED  # on the login that is under way
 
     # -- inputs ------------------------------------------------------------
 
@@ -278,6 +282,45 @@ class Engine(ABC):
             self._learn()
         self._steps.append(command)
         return command
+
+    # -- logins ------------------------------------------------------------
+
+    @property
+    def _protected(self) -> bool:
+        """Whether the client's leg has TLS, or a trusted load balancer's has."""
+        return self.secure[CLIENT] or self.record.tls_in_front
+
+    def _hidden(self) -> frozenset[str]:
+        """Return the mechanisms that nobody may log in with as things are; EVERY for all."""
+        if self.rules.cleartext_login == "refuse" and not self._protected:
+            return EVERY
+        if not self.gate.active:
+            return frozenset()
+        return frozenset(name for name in (*self.rules.mechanisms, *OWN_LOGINS) if self.gate.hides(name))
+
+    def _rule(self, reader: SaslReader) -> Ruling:
+        """Rule on the login that a client attempts; the fact of it will say so."""
+        if self.rules.cleartext_login == "refuse" and not self._protected:
+            self._ruling = Ruling("cleartext_login", "refused", Need.TLS)
+        elif self.gate.active:
+            self._ruling = self.gate.attempt(reader.user, reader.mechanism)
+        if self._ruling.refused and self._ruling.need is Need.TLS:
+            self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, reader.mechanism)
+        return self._ruling
+
+    def _login_seen(self, reader: SaslReader, outcome: str, reply: str = "", *, sent: bool = False) -> None:
+        """Emit the fact of a login that has come to its end.
+
+        sent: the password crosses the wire though the reader has not seen it.
+        """
+        ruling, self._ruling = self._ruling, ALLOWED
+        login = LoginSeen(reader.mechanism, reader.user, outcome, reader.reveals, reader.sent or sent, reply)
+        login.policy, login.judgement = ruling.policy, ruling.judgement
+        self._emit(login)
+
+    def _needs_tls_first(self) -> bool:
+        """Tell whether a command is refused because it comes before TLS."""
+        return self.gate.guards_commands and not self._protected and self.gate.demands_tls()
 
     def _forbids(self, verb: str, rest: bytes) -> str:
         """Say why plugins refuse a command; "" where they don't, or there are none.

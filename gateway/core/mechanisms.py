@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .gate import EVERY
 from .rules import Rules
 
 
@@ -24,6 +25,14 @@ def filter_mechanisms(offered: Sequence[str], rules: Rules) -> tuple[list[str], 
         else:
             passed.append(name)
     return passed, struck
+
+
+def hide(names: Sequence[str], hidden: frozenset[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Take away the mechanisms that nobody may log in with now; return the struck ones with reasons."""
+    if hidden >= EVERY:
+        return [], [(name, "no login before TLS") for name in names]
+    struck = [(name, "refused by a policy as things are") for name in names if name in hidden]
+    return [name for name in names if name not in hidden], struck
 
 
 def why_struck(name: str, offered: Sequence[str], rules: Rules) -> str:

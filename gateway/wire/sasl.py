@@ -9,8 +9,8 @@ import base64
 import binascii
 import re
 
-#: Mechanisms in which the client sends its password, or a token as good as one.
-REVEALING = frozenset({"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"})
+#: Mechanisms in which the client sends its password, or a token as good as one; POP3's USER too.
+REVEALING = frozenset({"PLAIN", "LOGIN", "USER", "XOAUTH2", "OAUTHBEARER"})
 
 #: Mechanisms that are known by name; others count as "other" in metrics.
 KNOWN = frozenset(
@@ -55,7 +55,7 @@ def decode(payload: bytes) -> bytes | None:
 
 
 #: Logins that are no SASL mechanism, by the names that the engines give them.
-_OWN = frozenset({"USER", "APOP"})
+OWN_LOGINS = frozenset({"USER", "APOP"})
 
 
 class SaslReader:
@@ -68,7 +68,7 @@ class SaslReader:
     __slots__ = ("_count", "mechanism", "sent", "user")
 
     def __init__(self, mechanism: str) -> None:
-        self.mechanism = shown_name(mechanism) or (mechanism if mechanism in _OWN else "other")
+        self.mechanism = shown_name(mechanism) or (mechanism if mechanism in OWN_LOGINS else "other")
         self.user = ""
         self.sent = False
         self._count = 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...core.mechanisms import filter_mechanisms
+from ...core.gate import EVERY
+from ...core.mechanisms import filter_mechanisms, hide
 from ...core.rules import Rules
 from ...core.steps import Stage
 
@@ -82,11 +83,11 @@ def struck_when_held(rules: Rules) -> frozenset[str]:
 
 
 def advertise(
-    offered: Sequence[str], rules: Rules, *, secure: bool, protected: bool, logged_in: bool
+    offered: Sequence[str], rules: Rules, *, secure: bool, hidden: frozenset[str], logged_in: bool
 ) -> Offer:
     """Work out what a client may be told.
 
-    secure: the client's leg has TLS.  protected: it has, or a trusted load balancer has it.
+    secure: the client's leg has TLS.  hidden: mechanisms that nobody may log in with now.
     """
     upper = [name.upper() for name in offered]
     offer = Offer(frozenset(upper))
@@ -112,10 +113,10 @@ def advertise(
     offer.struck += [(f"AUTH={name}", why) for name, why in struck]
     if rules.client_tls == "starttls" and not secure:
         offer.names.append("STARTTLS")
-    if rules.cleartext_login == "refuse" and not protected:
+    if hidden & {"LOGIN", *EVERY}:
         offer.names.append("LOGINDISABLED")
-        offer.struck += [(f"AUTH={name}", "no login before TLS") for name in offer.mechanisms]
-        offer.mechanisms = []
+    offer.mechanisms, struck = hide(offer.mechanisms, hidden)
+    offer.struck += [(f"AUTH={name}", why) for name, why in struck]
     offer.names += [f"AUTH={name}" for name in offer.mechanisms]
     return offer
 
@@ -123,7 +124,8 @@ def advertise(
 def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[tuple[str, str, str]]:
     """Say of each capability what becomes of it: (name, "pass|strike|own|change", reason)."""
     logged_in = not any(name.upper().startswith("AUTH=") for name in offered) and "STARTTLS" not in offered
-    offer = advertise(offered, rules, secure=secure, protected=secure, logged_in=logged_in)
+    hidden = EVERY if rules.cleartext_login == "refuse" and not secure else frozenset()
+    offer = advertise(offered, rules, secure=secure, hidden=hidden, logged_in=logged_in)
     struck = {name.upper(): reason for name, reason in offer.struck}
     rows: list[tuple[str, str, str]] = []
     for name in offered:

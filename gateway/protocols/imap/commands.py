@@ -10,7 +10,7 @@ from ...wire.literals import Literal, in_quotes, literal_at_end
 from .appending import Appending
 from .capabilities import action_of, struck_when_held
 from .conversation import Flight, Incoming
-from .grammar import COMMAND_LIMIT, ID_PAIR, OWN_TAG, STRUCK_VERBS, TAG, VERBS, first_string
+from .grammar import BEFORE_TLS, COMMAND_LIMIT, ID_PAIR, OWN_TAG, STRUCK_VERBS, TAG, VERBS, first_string
 from .login import Logins
 
 _VERB_OF = {verb.encode(): verb for verb in VERBS}
@@ -92,6 +92,10 @@ class Commands(Appending, Logins):
             return
         if problem:
             self._refuse(tag, command, problem, literal)
+            return
+        if verb not in BEFORE_TLS and self._needs_tls_first():
+            refusal = "NO [PRIVACYREQUIRED] Must issue STARTTLS first"
+            self._refuse(tag, command, refusal, literal, "tls_first")
             return
         if not word:
             self._error(tag, command, "BAD Missing command")
@@ -236,6 +240,8 @@ class Commands(Appending, Logins):
         if text is None:
             return
         literal = literal_at_end(text)
+        if self._refuses_late(incoming, literal):
+            return
         if incoming.mode == "hold":
             self._continue_append(incoming, text, literal)
             return

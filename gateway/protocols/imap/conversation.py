@@ -176,21 +176,17 @@ class Conversation(Engine):
 
     # -- capabilities ------------------------------------------------------
 
-    @property
-    def _protected(self) -> bool:
-        return self.secure[CLIENT] or self.record.tls_in_front
-
     def _filter(self, names: bytes) -> bytes:
         """Return what a client is told of a list of capabilities: the only place that decides."""
         login_over = self._logged_in or (bool(self._waits_for) and b"AUTH=" not in names.upper())
-        secure, protected = self.secure[CLIENT], self._protected
+        secure, hidden = self.secure[CLIENT], self._hidden()
         self._offer = offer = self.rules.remembered(
-            (names, secure, protected, login_over),
+            (names, secure, hidden, login_over),
             lambda: advertise(
                 names.decode("ascii", "replace").split(),
                 self.rules,
                 secure=secure,
-                protected=protected,
+                hidden=hidden,
                 logged_in=login_over,
             ),
         )

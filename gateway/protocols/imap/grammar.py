@@ -19,6 +19,9 @@ VERBS = frozenset(
 #: Commands of extensions that are struck: never relayed.
 STRUCK_VERBS = frozenset({"COMPRESS", "UNAUTHENTICATE", "GENURLAUTH", "RESETKEY", "URLFETCH", "CONVERT"})
 
+#: Commands that may come before TLS where a session must have it; logins have rules of their own.
+BEFORE_TLS = frozenset({"CAPABILITY", "STARTTLS", "NOOP", "LOGOUT", "ID", "LOGIN", "AUTHENTICATE"})
+
 #: Octets of one line of a command (RFC 7162 4 asks for 8,192), and of one of a response.
 COMMAND_LIMIT = 65536
 RESPONSE_LIMIT = 1024 * 1024

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from ...core.gate import Need, Ruling
 from ...core.secret import MASK
-from ...core.steps import CLIENT, UPSTREAM, CommandSeen, LoginSeen
+from ...core.steps import CLIENT, UPSTREAM, CommandSeen
 from ...core.text import shown
-from ...core.trouble import FaultKind, Trouble
+from ...core.trouble import CloseReason, Trouble
 from ...wire import sasl
 from ...wire.literals import Literal
 from .conversation import Conversation, Flight, Incoming
 from .grammar import first_string
+
+_WORDS: dict[Need, str] = {
+    Need.TLS: "NO [PRIVACYREQUIRED] Must issue STARTTLS first",
+    Need.TLS_VERSION: "NO [PRIVACYREQUIRED] A newer version of TLS is required",
+    Need.CERTIFICATE: "NO [PRIVACYREQUIRED] A client certificate is required",
+    Need.MECHANISM: "NO [CANNOT] This way of logging in is too weak",
+    Need.PATIENCE: "NO [UNAVAILABLE] Too many failed logins, try again later",
+    Need.AUDIT: "NO [UNAVAILABLE] Logins are not possible now, try again later",
+}
+
+
+def _words(ruling: Ruling) -> str:
+    """Return a refusal, with its response code (RFC 5530 3)."""
+    text = _WORDS[ruling.need]
+    return f"{text}. {ruling.text}" if ruling.text else text
 
 
 class Logins(Conversation):
@@ -46,7 +62,7 @@ class Logins(Conversation):
             reader.user = shown(user, 512)
         # With the user as a literal the password is still to come.
         reader.sent = user is not None and literal is None
-        if self.rules.cleartext_login == "refuse" and not self._protected:
+        if self._rule(reader).refused:
             self._refuse_login(tag, command, reader, literal)
             return
         self._login = reader
@@ -69,12 +85,10 @@ class Logins(Conversation):
     def _refuse_login(
         self, tag: bytes, command: CommandSeen, reader: sasl.SaslReader, literal: Literal | None
     ) -> None:
-        self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
-        text = "NO [PRIVACYREQUIRED] Must issue STARTTLS first"
+        text, reason = _words(self._ruling), self._ruling.reason
         # A literal that the client sends unasked crosses the wire all the same.
-        sent = reader.sent or (literal is not None and not literal.synchronising)
-        self._emit(LoginSeen(reader.mechanism, reader.user, "policy", reader.reveals, sent, text))
-        self._refuse(tag, command, text, literal, "cleartext_login")
+        self._login_seen(reader, "policy", text, sent=literal is not None and not literal.synchronising)
+        self._refuse(tag, command, text, literal, reason)
 
     def _c_authenticate(
         self, tag: bytes, command: CommandSeen, text: bytes, args: bytes, literal: Literal | None
@@ -87,12 +101,12 @@ class Logins(Conversation):
         reader = sasl.SaslReader(name)
         if len(words) == 2:
             reader.client(words[1])
-        if self.rules.cleartext_login == "refuse" and not self._protected:
+        if self._rule(reader).refused:
             self._refuse_login(tag, command, reader, None)
             return
         if name not in self._offer.mechanisms:
             reply = "NO [CANNOT] Unsupported authentication mechanism"
-            self._emit(LoginSeen(name, reader.user, "policy", reader.reveals, reader.sent, reply))
+            self._login_seen(reader, "policy", reply)
             self._error(tag, command, reply, "mechanism")
             return
         self._login = reader
@@ -112,18 +126,30 @@ class Logins(Conversation):
         if login is None:
             self._fail(Trouble.INTERNAL)
             return
-        if text != b"*":
-            login.client(text)
         self._cancelled = text == b"*"
         self._login_turn = False
+        if not self._cancelled:
+            login.client(text)
+            if self._rule(login).refused:
+                self._overruled, text = True, b"*"
         self._send(UPSTREAM, text + b"\r\n")
         self._await_plus(self._waits_for, self._challenge)
 
     _cancelled = False
+    _refusal = ""  # our own answer to the login, in place of the upstream's
+    _refusal_reason = ""
+    _overruled = False  # the exchange was cancelled because a policy refuses the login
 
     def _login_over(self, status: bytes, rest: bytes) -> None:
         login, self._login = self._login, None
         cancelled, self._cancelled = self._cancelled, False
+        overruled, self._overruled = self._overruled, False
+        if overruled and status != b"OK":
+            self._refusal, reason = _words(self._ruling), self._ruling.reason
+            self._refusal_reason = reason
+            if login is not None:
+                self._login_seen(login, "policy", self._refusal)
+            return
         if status == b"OK":
             self._forbidden = self._forbids_login(login.user, login.mechanism) if login is not None else ""
             self._logged_in = not self._forbidden
@@ -134,12 +160,32 @@ class Logins(Conversation):
             outcome = "error"
         else:
             outcome = "failed"
+        if outcome == "ok" and self._ruling.warning:
+            self._tell(f"* OK [ALERT] {self._ruling.warning}\r\n".encode())
         if login is not None:
-            reply = shown(rest, 100)
-            self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent, reply))
+            self._login_seen(login, outcome, shown(rest, 100))
+
+    def _refuses_late(self, incoming: Incoming, literal: Literal | None) -> bool:
+        """Rule on a LOGIN whose user came as a literal, before the password goes upstream.
+
+        The upstream has the beginning of it: only the end of the session undoes that.
+        """
+        login = self._login
+        if incoming.verb != "LOGIN" or login is None or incoming.literals != 1 or self._name_given(incoming):
+            return False
+        if not self.gate.active or not self._rule(login).refused:
+            return False
+        text, reason = _words(self._ruling), self._ruling.reason
+        self._login = None
+        self._login_seen(login, "policy", text, sent=literal is None or not literal.synchronising)
+        self._flight.pop(incoming.tag, None)
+        self._incoming = None
+        self._tell_tagged(incoming.tag, incoming.command, text, reason)
+        self._finish(CloseReason.POLICY, reason)
+        return True
 
     def _forget_login(self, outcome: str) -> None:
         login, self._login = self._login, None
         self._login_turn = False
         if login is not None:
-            self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent))
+            self._login_seen(login, outcome)

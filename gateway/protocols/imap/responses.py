@@ -191,6 +191,11 @@ class Responses(Fetching):
             return
         self._command_over(tag, flight, status)
         self._tell_verb(flight, status, rest)
+        if self._refusal:
+            text, self._refusal = self._refusal, ""
+            if flight.command is not None:
+                self._error(tag, flight.command, text, self._refusal_reason)
+            return
         if self._forbidden:
             text = f"NO [AUTHORIZATIONFAILED] {self._forbidden}"
             if flight.command is not None:
@@ -252,6 +257,9 @@ class Responses(Fetching):
     def _throw_away_following(self, incoming: Incoming) -> None:
         raise NotImplementedError
 
+    _refusal = ""
+    _refusal_reason = ""
+
     def _tell_verb(self, flight: Flight, status: bytes, rest: bytes) -> None:
         """Follow what an answer changes: the login, the selected mailbox."""
         verb = flight.verb
@@ -292,6 +300,12 @@ class Responses(Fetching):
 
     _greeting_seen = False
 
+    def _preauth_refused(self) -> bool:
+        """Tell whether a session that is logged in before it begins is no good here."""
+        if self.rules.cleartext_login == "refuse" and not self._protected:
+            return True
+        return self.gate.active and self.gate.attempt("", "preauth").refused
+
     def _greeting(self, word: bytes, line: bytes) -> None:
 
         self._greeting_seen = True
@@ -309,7 +323,7 @@ class Responses(Fetching):
         self._greeting_text = text or b"ready"
         wants_tls = self.rules.upstream_tls in ("starttls", "opportunistic") and not self.secure[UPSTREAM]
         if word == b"PREAUTH":
-            unprotected = self.rules.cleartext_login == "refuse" and not self._protected
+            unprotected = self._preauth_refused()
             if (wants_tls and self.rules.upstream_tls == "starttls") or unprotected:
                 self._fault(UPSTREAM, FaultKind.PREAUTH, line)
                 self._fail(Trouble.UPSTREAM_TLS)

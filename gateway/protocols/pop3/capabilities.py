@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...core.explaining import Row, explain_lines
-from ...core.mechanisms import filter_mechanisms
+from ...core.gate import EVERY
+from ...core.mechanisms import filter_mechanisms, hide
 from ...core.rules import Rules
 
 TABLE: dict[str, tuple[str, str]] = {
@@ -49,30 +50,28 @@ def read(lines: Sequence[bytes]) -> dict[str, list[str]]:
     return keywords
 
 
-def advertise(keywords: dict[str, list[str]], rules: Rules, *, stls: bool, protected: bool) -> Offer:
+def advertise(keywords: dict[str, list[str]], rules: Rules, *, stls: bool, hidden: frozenset[str]) -> Offer:
     """Work out what a client may be told.
 
     stls: the client may begin TLS now: not twice, nor behind its login (RFC 2595 4).
-    protected: its leg has TLS, or a trusted load balancer's has it.
+    hidden: mechanisms that nobody may log in with now.
     """
     offer = Offer(keywords)
-    hidden = rules.cleartext_login == "refuse" and not protected
     for keyword, arguments in keywords.items():
         text = " ".join([keyword, *arguments])
         action, reason = TABLE.get(keyword, UNKNOWN)
         if keyword in rules.strike_extensions:
             offer.struck.append((text, "struck by the configuration"))
         elif keyword == "USER":
-            if hidden:
-                offer.struck.append((text, "no login before TLS"))
-            else:
-                offer.lines.append(text)
+            passed, struck = hide(["USER"], hidden)
+            offer.struck += [(text, why) for _, why in struck]
+            offer.lines += [text for _ in passed]
         elif keyword == "SASL":
             offer.mechanisms, struck = filter_mechanisms(arguments, rules)
             offer.struck += [(f"SASL {name}", why) for name, why in struck]
-            if hidden:
-                offer.struck.append(("SASL", "no login before TLS"))
-            elif offer.mechanisms:
+            offer.mechanisms, struck = hide(offer.mechanisms, hidden)
+            offer.struck += [(f"SASL {name}", why) for name, why in struck]
+            if offer.mechanisms:
                 offer.lines.append("SASL " + " ".join(offer.mechanisms))
         elif action == "pass" or keyword in rules.pass_extensions:
             offer.lines.append(text)
@@ -87,5 +86,6 @@ def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[Row]:
     """Say of each offered line what becomes of it: (line, "pass|strike|own|change", reason)."""
     keywords = read([line.encode() for line in offered])
     stls = rules.client_tls == "starttls" and not secure
-    offer = advertise(keywords, rules, stls=stls, protected=secure)
+    hidden = EVERY if rules.cleartext_login == "refuse" and not secure else frozenset()
+    offer = advertise(keywords, rules, stls=stls, hidden=hidden)
     return explain_lines(keywords, offer.lines, offer.struck, TABLE, UNKNOWN)

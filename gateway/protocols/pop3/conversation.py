@@ -81,10 +81,6 @@ class Conversation(Engine):
         self._errors = 0
         self._skipping = False
 
-    @property
-    def _protected(self) -> bool:
-        return self.secure[CLIENT] or self.record.tls_in_front
-
     # -- hearing the upstream ----------------------------------------------
 
     def _hear_reply(self) -> None:

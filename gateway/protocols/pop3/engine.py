@@ -22,7 +22,7 @@ from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind
 from ...wire.lines import LineEnd, LineTooLong
 from .conversation import Handler
-from .grammar import AUTH_LIMIT, COMMAND_LIMIT, CONTROLS, VERBS, is_multiline
+from .grammar import AUTH_LIMIT, BEFORE_TLS, COMMAND_LIMIT, CONTROLS, VERBS, is_multiline
 from .login import Logins
 from .messages import Messages
 from .sizes import ExactSizes
@@ -107,6 +107,9 @@ class Pop3Engine(Logins, ExactSizes):
             self._error(self._command(verb.decode(), verb.decode()), "Control character in argument")
         elif why := self._forbids(verb.decode(), rest):
             self._error(self._command(verb.decode(), verb.decode()), f"[SYS/PERM] {why}", "plugin")
+        elif verb not in BEFORE_TLS and self._needs_tls_first():
+            command = self._command(verb.decode(), verb.decode())
+            self._error(command, "[SYS/PERM] Must issue STLS first", "tls_first")
         else:
             handler(self, rest)
 

@@ -29,6 +29,9 @@ def is_multiline(verb: str, argument: bytes) -> bool:
     return verb in ("AUTH", "LANG") and not argument.strip()
 
 
+#: Commands that may come before TLS where a session must have it; logins have rules of their own.
+BEFORE_TLS = frozenset({b"CAPA", b"STLS", b"NOOP", b"QUIT", b"USER", b"PASS", b"APOP", b"AUTH"})
+
 #: What may stand in no argument.
 CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ...core.exchange import Entry
+from ...core.gate import Need, Ruling
 from ...core.secret import MASK
-from ...core.steps import CLIENT, CommandSeen, LoginSeen, Refused
+from ...core.steps import CLIENT, CommandSeen, Refused
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind, Trouble
 from ...wire import sasl
@@ -12,6 +13,21 @@ from ...wire.lines import LineTooLong
 from .conversation import Handler
 from .grammar import AUTH_LIMIT, CONTROLS
 from .prologue import Prologue
+
+_WORDS: dict[Need, str] = {
+    Need.TLS: "[AUTH] Must issue STLS first",
+    Need.TLS_VERSION: "[SYS/PERM] A newer version of TLS is required",
+    Need.CERTIFICATE: "[SYS/PERM] A client certificate is required",
+    Need.MECHANISM: "[SYS/PERM] This way of logging in is too weak",
+    Need.PATIENCE: "[SYS/TEMP] Too many failed logins, try again later",
+    Need.AUDIT: "[SYS/TEMP] Logins are not possible now, try again later",
+}
+
+
+def _words(ruling: Ruling) -> str:
+    """Return the text of a refusal, with its response code (RFC 3206)."""
+    text = _WORDS[ruling.need]
+    return f"{text}. {ruling.text}" if ruling.text else text
 
 
 class Logins(Prologue):
@@ -49,7 +65,9 @@ class Logins(Prologue):
 
     def _c_user(self, rest: bytes) -> None:
         command = self._command("USER", f"USER {shown(rest)}")
-        if self._refuses_login(command, sasl.SaslReader("USER")):
+        reader = sasl.SaslReader("USER")
+        reader.user = shown(rest, 512)
+        if self._refuses_login(command, reader):
             return
         self._user = rest
         self._stale_user = False
@@ -78,24 +96,22 @@ class Logins(Prologue):
         if not self.rules.apop:
             self._refuse_login(command, reader, "APOP is not offered", "mechanism")
             return
+        if self.gate.active and self._refuses_login(command, reader):
+            return
         self._sync = True
         self._login = reader
         self._relay(command, b"APOP " + rest, self._r_login)
 
     def _refuses_login(self, command: CommandSeen, reader: sasl.SaslReader) -> bool:
-        if self.rules.cleartext_login != "refuse" or self._protected:
+        ruling = self._rule(reader)
+        if not ruling.refused:
             return False
-        self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
-        if command.verb == "USER":
-            self._error(command, "[AUTH] Must issue STLS first", "cleartext_login")
-        else:
-            self._refuse_login(command, reader, "[AUTH] Must issue STLS first", "cleartext_login")
+        self._refuse_login(command, reader, _words(ruling), ruling.reason)
         return True
 
     def _refuse_login(self, command: CommandSeen, reader: sasl.SaslReader, text: str, reason: str) -> None:
         self._error(command, text, reason)
-        reveals = reader.reveals or reader.mechanism == "USER"
-        self._emit(LoginSeen(reader.mechanism, reader.user, "policy", reveals, reader.sent, f"-ERR {text}"))
+        self._login_seen(reader, "policy", f"-ERR {text}")
 
     def _c_auth(self, rest: bytes) -> None:
         words = rest.split(None, 1)
@@ -160,10 +176,13 @@ class Logins(Prologue):
             self._fail(Trouble.PROTOCOL)
             return
         cancelled = answer == b"*"
-        if not cancelled:
-            login.client(answer)
         self._login_turn = False
         self._sync = True
+        if not cancelled:
+            login.client(answer)
+            if self._rule(login).refused:
+                self._relay(command, b"*", self._r_overruled)
+                return
         self._relay(command, answer, self._r_cancel if cancelled else self._r_auth)
 
     def _r_auth(self, entry: Entry[Handler], line: bytes) -> None:
@@ -180,8 +199,22 @@ class Logins(Prologue):
     def _r_cancel(self, entry: Entry[Handler], line: bytes) -> None:
         login, self._login, self._login_command = self._login, None, None
         if login is not None:
-            self._emit(LoginSeen(login.mechanism, login.user, "aborted", login.reveals, login.sent))
+            self._login_seen(login, "aborted")
         self._pass(entry, line)
+
+    def _r_overruled(self, entry: Entry[Handler], line: bytes) -> None:
+        """The upstream has dropped an exchange that the client may not go on with."""
+        if not line.startswith(b"-ERR"):
+            self._broken(FaultKind.UNEXPECTED_REPLY, line)
+            return
+        login, ruling, self._login, self._login_command = self._login, self._ruling, None, None
+        reply = f"-ERR {_words(ruling)}"
+        if login is not None:
+            self._login_seen(login, "policy", reply)
+        self._send(CLIENT, reply.encode() + b"\r\n")
+        if entry.command is not None:
+            self._emit(Refused(entry.command.verb, ruling.reason))
+            self._reply(entry.command, "refused", reply)
 
     def _r_login(self, entry: Entry[Handler], line: bytes) -> None:
         login, self._login = self._login, None
@@ -194,9 +227,10 @@ class Logins(Prologue):
             outcome = "error"
         else:
             outcome = "failed"
+        if outcome == "ok" and self._ruling.warning:
+            line = f"+OK Logged in. {self._ruling.warning}\r\n".encode()
         if login is not None:
-            reveals = login.reveals or login.mechanism == "USER"
-            self._emit(LoginSeen(login.mechanism, login.user, outcome, reveals, login.sent, shown(line, 100)))
+            self._login_seen(login, outcome, shown(line, 100))
         if not why:
             self._pass(entry, line)
             return
@@ -213,7 +247,6 @@ class Logins(Prologue):
         self._login = self._login_command = None
         self._login_turn = False
         if login is not None:
-            reveals = login.reveals or login.mechanism == "USER"
-            self._emit(LoginSeen(login.mechanism, login.user, outcome, reveals, login.sent))
+            self._login_seen(login, outcome)
         if waiting_for_client and command is not None:
             self._reply(command, "unanswered", "")

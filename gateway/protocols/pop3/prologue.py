@@ -96,12 +96,12 @@ class Prologue(Conversation):
     # -- capabilities ------------------------------------------------------
 
     def _advertise(self, keywords: dict[str, list[str]]) -> Offer:
-        protected = self._protected
+        hidden = self._hidden()
         stls = self.rules.client_tls == "starttls" and not self.secure[CLIENT] and not self._authenticated
         key = tuple((name, *arguments) for name, arguments in keywords.items())
         offer = self.rules.remembered(
-            (key, stls, protected),
-            lambda: advertise(keywords, self.rules, stls=stls, protected=protected),
+            (key, stls, hidden),
+            lambda: advertise(keywords, self.rules, stls=stls, hidden=hidden),
         )
         for name, reason in offer.struck:
             if name not in self._told:
@@ -126,8 +126,5 @@ class Prologue(Conversation):
 
     def _tell_mechanisms(self, lines: list[bytes]) -> None:
         names = [one.decode("ascii", "replace").strip() for one in lines]
-        hidden = self.rules.cleartext_login == "refuse" and not self._protected
-        passed = (
-            [] if hidden else advertise({"SASL": names}, self.rules, stls=False, protected=True).mechanisms
-        )
+        passed = advertise({"SASL": names}, self.rules, stls=False, hidden=self._hidden()).mechanisms
         self._send(CLIENT, "".join(f"{one}\r\n" for one in passed).encode() + b".\r\n")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...core.explaining import Row, explain_lines
-from ...core.mechanisms import filter_mechanisms
+from ...core.gate import EVERY
+from ...core.mechanisms import filter_mechanisms, hide
 from ...core.rules import Rules
 from ...core.steps import Stage
 
@@ -94,11 +95,16 @@ def read(lines: Sequence[bytes]) -> dict[str, list[str]]:
 
 
 def advertise(
-    keywords: dict[str, list[str]], rules: Rules, *, secure: bool, protected: bool, upstream_secure: bool
+    keywords: dict[str, list[str]],
+    rules: Rules,
+    *,
+    secure: bool,
+    hidden: frozenset[str],
+    upstream_secure: bool,
 ) -> Offer:
     """Work out what a client may be told.
 
-    secure: the client's leg has TLS.  protected: it has, or a trusted load balancer has it.
+    secure: the client's leg has TLS.  hidden: mechanisms that nobody may log in with now.
     """
     offer = Offer(keywords)
     held = Stage.DATA in rules.hold
@@ -117,7 +123,7 @@ def advertise(
                 offer.lines.append(text)
         elif action in ("strike", "optional"):
             offer.struck.append((text, reason))
-    _own(offer, rules, held, secure, protected)
+    _own(offer, rules, held, secure, hidden)
     return offer
 
 
@@ -138,7 +144,7 @@ def _unfit(keyword: str, keywords: dict[str, list[str]], rules: Rules, held: boo
     return ""
 
 
-def _own(offer: Offer, rules: Rules, held: bool, secure: bool, protected: bool) -> None:
+def _own(offer: Offer, rules: Rules, held: bool, secure: bool, hidden: frozenset[str]) -> None:
     """Add the gateway's own lines."""
     keywords, own = offer.keywords, ["PIPELINING"]
     theirs = keywords.get("SIZE")
@@ -153,9 +159,9 @@ def _own(offer: Offer, rules: Rules, held: bool, secure: bool, protected: bool) 
     if "AUTH" in keywords:
         passed, struck = filter_mechanisms(keywords["AUTH"], rules)
         offer.struck += [(f"AUTH {name}", why) for name, why in struck]
-        if rules.cleartext_login == "refuse" and not protected:
-            offer.struck.append(("AUTH", "no login before TLS"))
-        elif passed:
+        passed, struck = hide(passed, hidden)
+        offer.struck += [(f"AUTH {name}", why) for name, why in struck]
+        if passed:
             offer.mechanisms = passed
             own.append("AUTH " + " ".join(passed))
     if held or "CHUNKING" in keywords:
@@ -180,5 +186,6 @@ def _limits(arguments: Sequence[str], rules: Rules) -> list[str]:
 def explain(offered: Sequence[str], rules: Rules, secure: bool) -> list[Row]:
     """Say of each offered line what becomes of it: (line, "pass|strike|own|change", reason)."""
     keywords = read([line.encode() for line in offered])
-    offer = advertise(keywords, rules, secure=secure, protected=secure, upstream_secure=secure)
+    hidden = EVERY if rules.cleartext_login == "refuse" and not secure else frozenset()
+    offer = advertise(keywords, rules, secure=secure, hidden=hidden, upstream_secure=secure)
     return explain_lines(keywords, offer.lines, offer.struck, TABLE, UNKNOWN)

@@ -40,6 +40,7 @@ from .capabilities import Offer, advertise, read
 from .conversation import MAX_IN_FLIGHT, Handler, Reply
 from .grammar import (
     AUTH_LIMIT,
+    BEFORE_TLS,
     COMMAND_LIMIT,
     PARAMETER_EXTENSION,
     REPLY_LIMIT,
@@ -272,6 +273,10 @@ class SmtpEngine(Logins, Bodies):
         elif why := self._forbids(word.upper().decode(), rest):
             command = self._command(word.upper().decode(), word.upper().decode())
             self._error(command, 550, "5.7.1", why, "plugin")
+        elif word.upper() not in BEFORE_TLS and self._needs_tls_first():
+            command = self._command(word.upper().decode(), word.upper().decode())
+            # RFC 3207 4
+            self._error(command, 530, "5.7.0", "Must issue a STARTTLS command first", "tls_first")
         else:
             handler(self, rest)
 
@@ -427,15 +432,15 @@ class SmtpEngine(Logins, Bodies):
     def _r_ehlo(self, entry: Entry[Handler], reply: Reply | None) -> None:
         assert reply is not None
         if reply.code == 250:
-            secure, protected, upstream_secure = self.secure[CLIENT], self._protected, self.secure[UPSTREAM]
+            secure, hidden, upstream_secure = self.secure[CLIENT], self._hidden(), self.secure[UPSTREAM]
             lines = reply.lines
             self._offer = offer = self.rules.remembered(
-                (reply.raw, secure, protected, upstream_secure),
+                (reply.raw, secure, hidden, upstream_secure),
                 lambda: advertise(
                     read([line[4:].rstrip(b"\r\n") for line in lines[1:]]),
                     self.rules,
                     secure=secure,
-                    protected=protected,
+                    hidden=hidden,
                     upstream_secure=upstream_secure,
                 ),
             )

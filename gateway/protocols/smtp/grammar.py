@@ -11,6 +11,9 @@ VERBS = frozenset(
     }
 )  # fmt: skip
 
+#: Commands that may come before TLS where a session must have it (RFC 3207 4); AUTH has rules of its own.
+BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"LHLO", b"NOOP", b"RSET", b"STARTTLS", b"QUIT", b"HELP", b"AUTH"})
+
 #: Octets a command line may have, its end included (RFC 5321 4.5.3.1.4 asks for 512, extensions
 #: for more); for AUTH and its answers RFC 4954 4 asks for 12,288.
 COMMAND_LIMIT = 2048

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from ...core.exchange import Entry
+from ...core.gate import Need, Ruling
 from ...core.secret import MASK
-from ...core.steps import CLIENT, CommandSeen, LoginSeen, Refused
+from ...core.steps import CLIENT, CommandSeen, Refused
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind, Trouble
 from ...wire import sasl
 from ...wire.lines import LineTooLong
 from .conversation import Conversation, Handler, Reply
 from .grammar import AUTH_LIMIT
+
+_WORDS: dict[Need, tuple[int, str, str]] = {
+    Need.TLS: (538, "5.7.11", "Encryption required for authentication"),
+    Need.TLS_VERSION: (538, "5.7.11", "A newer version of TLS is required"),
+    Need.CERTIFICATE: (538, "5.7.11", "A client certificate is required"),
+    Need.MECHANISM: (534, "5.7.9", "Authentication mechanism is too weak"),
+    Need.PATIENCE: (454, "4.7.0", "Too many failed logins, try again later"),
+    Need.AUDIT: (454, "4.7.0", "Temporary authentication failure"),
+}
+
+
+def _words(ruling: Ruling) -> tuple[int, str, str]:
+    """Return code, enhanced code and text of a refusal (RFC 4954 6)."""
+    code, enhanced, text = _WORDS[ruling.need]
+    return code, enhanced, f"{text}. {ruling.text}" if ruling.text else text
 
 
 class Logins(Conversation):
@@ -42,11 +58,9 @@ class Logins(Conversation):
         if self._authenticated:
             self._error(command, 503, "5.5.1", "Already authenticated")
             return
-        if self.rules.cleartext_login == "refuse" and not self._protected:
-            self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, name)
-            self._refuse_login(
-                command, reader, 538, "5.7.11", "Encryption required for authentication", "cleartext_login"
-            )
+        ruling = self._rule(reader)
+        if ruling.refused:
+            self._refuse_login(command, reader, *_words(ruling), ruling.reason)
             return
         if self._offer is None or name not in self._offer.mechanisms:
             self._refuse_login(command, reader, 504, "5.5.4", "Unrecognized authentication type", "mechanism")
@@ -56,16 +70,11 @@ class Logins(Conversation):
         self._sync = True
         self._relay(command, line, self._r_auth)
 
-    @property
-    def _protected(self) -> bool:
-        return self.secure[CLIENT] or self.record.tls_in_front
-
     def _refuse_login(
         self, command: CommandSeen, reader: sasl.SaslReader, code: int, enhanced: str, text: str, reason: str
     ) -> None:
         self._error(command, code, enhanced, text, reason)
-        reply = f"{code} {enhanced}"
-        self._emit(LoginSeen(reader.mechanism, reader.user, "policy", reader.reveals, reader.sent, reply))
+        self._login_seen(reader, "policy", f"{code} {enhanced}")
 
     def _auth_answer(self) -> None:
         """Take the client's answer to a challenge."""
@@ -85,10 +94,13 @@ class Logins(Conversation):
             return
         answer = line.rstrip(b"\r\n")
         cancelled = answer == b"*"
-        if not cancelled:
-            login.client(answer)
         self._login_turn = False
         self._sync = True
+        if not cancelled:
+            login.client(answer)
+            if self._rule(login).refused:
+                self._relay(command, b"*\r\n", self._r_overruled)
+                return
         self._relay(command, answer + b"\r\n", self._r_cancel if cancelled else self._r_auth)
 
     def _r_auth(self, entry: Entry[Handler], reply: Reply | None) -> None:
@@ -115,6 +127,21 @@ class Logins(Conversation):
             return
         self._login_over(entry, reply, "aborted")
 
+    def _r_overruled(self, entry: Entry[Handler], reply: Reply | None) -> None:
+        """The upstream has dropped an exchange that the client may not go on with."""
+        assert reply is not None and entry.command is not None
+        if reply.code in (235, 334):
+            self._broken(FaultKind.UNEXPECTED_REPLY, reply.lines[0])
+            return
+        login, ruling = self._login, self._ruling
+        self._login = self._login_command = None
+        code, enhanced, text = _words(ruling)
+        if login is not None:
+            self._login_seen(login, "policy", f"{code} {enhanced}")
+        self._send(CLIENT, f"{code} {enhanced} {text}\r\n".encode())
+        self._emit(Refused(entry.command.verb, ruling.reason))
+        self._reply(entry.command, "refused", f"{code} {enhanced} {text}")
+
     def _login_over(self, entry: Entry[Handler], reply: Reply, outcome: str) -> None:
         login = self._login
         self._login = self._login_command = None
@@ -124,9 +151,11 @@ class Logins(Conversation):
         )
         if why:
             outcome, self._authenticated = "policy", False
+        warning = self._ruling.warning if outcome == "ok" else ""
         if login is not None:
-            text = shown(reply.lines[0], 100)
-            self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent, text))
+            self._login_seen(login, outcome, shown(reply.lines[0], 100))
+        if warning:
+            reply = Reply(235, [f"235 2.7.0 Authentication successful. {warning}\r\n".encode()])
         if not why:
             self._pass(entry, reply)
             return
@@ -144,7 +173,7 @@ class Logins(Conversation):
         self._login = self._login_command = None
         self._login_turn = False
         if login is not None:
-            self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent))
+            self._login_seen(login, outcome)
         if waiting_for_client and command is not None:  # else its entry is in the exchange
             self._reply(command, "unanswered", "")
 
