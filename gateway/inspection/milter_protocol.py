@@ -1,7 +1,7 @@
 """The milter protocol, version 6, as a mail server speaks it to a filter: octets and values only.
 
 A frame is a length of four octets, a command or reply of one octet, and data; the length counts
-both.  A talk begins with a negotiation: the server offers what a filter may change (`Actions`) and
+both.  A talk begins with a negotiation: the server offers what a filter may change (`MilterActions`) and
 which steps it may leave out (`Steps`), the filter answers with what it wants of it.  Then come the
 steps of a message, each answered unless the filter has said that it answers none, and at the end
 of the message the filter's changes and its last word.
@@ -33,7 +33,7 @@ class MilterError(Exception):
     """A filter that does not keep to the protocol, or wants what it is not offered."""
 
 
-class Actions(IntFlag):
+class MilterActions(IntFlag):
     """What a filter may do at the end of a message."""
 
     ADD_FIELDS = 0x01
@@ -101,7 +101,7 @@ class Command(bytes, Enum):
 # ------------------------------------------------------------------ what a filter answers
 
 
-class Word(bytes, Enum):
+class MilterWord(bytes, Enum):
     """An answer of one word."""
 
     ACCEPT = b"a"
@@ -171,13 +171,13 @@ class Hold:
 class EnvelopeChange:
     """Another sender, or a recipient more or less.  action: which of them."""
 
-    action: Actions
+    action: MilterActions
     address: str
     parameters: str = ""
 
 
 Change = AddField | InsertField | ChangeField | ReplaceBody | Hold | EnvelopeChange
-Reply = Word | ReplyCode | Change
+Reply = MilterWord | ReplyCode | Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Agreed:
     """What a filter has answered to the offer.  macros: the names that it wants, by stage."""
 
     version: int
-    actions: Actions
+    actions: MilterActions
     steps: Steps
     macros: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -213,7 +213,7 @@ def strings(*values: bytes) -> bytes:
     return b"".join(value + b"\0" for value in values)
 
 
-def offer(actions: Actions, steps: Steps = ALL_STEPS) -> bytes:
+def offer(actions: MilterActions, steps: Steps = ALL_STEPS) -> bytes:
     """Return the frame that begins a talk."""
     return frame(Command.NEGOTIATE, _OFFER.pack(VERSION, actions, steps))
 
@@ -281,7 +281,7 @@ class Frames:
         return told[:1], told[1:]
 
 
-def parse_agreement(data: bytes, actions: Actions, steps: Steps = ALL_STEPS) -> Agreed:
+def parse_agreement(data: bytes, actions: MilterActions, steps: Steps = ALL_STEPS) -> Agreed:
     """Read the answer to an offer.  Raises MilterError if it wants more than that."""
     if len(data) < _OFFER.size:
         raise MilterError(f"the milter negotiates with {len(data)} octets")
@@ -290,7 +290,7 @@ def parse_agreement(data: bytes, actions: Actions, steps: Steps = ALL_STEPS) -> 
         raise MilterError(f"the milter speaks version {version}, not 2 to {VERSION}")
     if wanted & ~int(actions):
         raise MilterError(
-            f"the milter wants to {_told(Actions, wanted & ~int(actions))}, which is not offered"
+            f"the milter wants to {_told(MilterActions, wanted & ~int(actions))}, which is not offered"
         )
     if left_out & ~int(steps):
         raise MilterError(f"the milter wants {_told(Steps, left_out & ~int(steps))}, which is not offered")
@@ -303,10 +303,10 @@ def parse_agreement(data: bytes, actions: Actions, steps: Steps = ALL_STEPS) -> 
         (stage,) = _HEAD.unpack_from(data, place)
         chosen[stage] = tuple(data[place + _HEAD.size : end].decode("ascii", "replace").split())
         place = end + 1
-    return Agreed(version, Actions(wanted), Steps(left_out), chosen)
+    return Agreed(version, MilterActions(wanted), Steps(left_out), chosen)
 
 
-def _told(kind: type[Actions] | type[Steps], value: int) -> str:
+def _told(kind: type[MilterActions] | type[Steps], value: int) -> str:
     known = [str(one.name).lower().replace("_", " ") for one in kind if value & one]
     rest = value & ~sum(kind)
     return ", ".join([*known, *([f"{rest:#x}"] if rest else [])])
@@ -328,15 +328,15 @@ def parse_reply(code: bytes, data: bytes) -> Reply:
         case b"y":
             return _reply_code(_strings(data, 1, 1, "a reply")[0])
         case b"+":
-            return _envelope(Actions.ADD_RECIPIENTS, data, 1)
+            return _envelope(MilterActions.ADD_RECIPIENTS, data, 1)
         case b"2":
-            return _envelope(Actions.ADD_RECIPIENTS_WITH_PARAMETERS, data, 2)
+            return _envelope(MilterActions.ADD_RECIPIENTS_WITH_PARAMETERS, data, 2)
         case b"-":
-            return _envelope(Actions.DELETE_RECIPIENTS, data, 1)
+            return _envelope(MilterActions.DELETE_RECIPIENTS, data, 1)
         case b"e":
-            return _envelope(Actions.CHANGE_SENDER, data, 2)
+            return _envelope(MilterActions.CHANGE_SENDER, data, 2)
     try:
-        return Word(code)
+        return MilterWord(code)
     except ValueError:
         raise MilterError(f"the milter answers {shown(code)!r}, which is no reply") from None
 
@@ -363,8 +363,8 @@ def _index(data: bytes) -> int:
     return int(_HEAD.unpack_from(data)[0])
 
 
-def _envelope(action: Actions, data: bytes, most: int) -> EnvelopeChange:
-    what = _told(Actions, action)
+def _envelope(action: MilterActions, data: bytes, most: int) -> EnvelopeChange:
+    what = _told(MilterActions, action)
     return EnvelopeChange(action, *(_text(one) for one in _strings(data, 1, most, what)))
 
 

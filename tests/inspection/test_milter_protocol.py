@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from gateway.inspection import milter_protocol as protocol
 from gateway.inspection.milter_protocol import (
     ALL_STEPS,
-    Actions,
     AddField,
     ChangeField,
     Command,
@@ -19,16 +18,17 @@ from gateway.inspection.milter_protocol import (
     Frames,
     Hold,
     InsertField,
+    MilterActions,
     MilterError,
+    MilterWord,
     ReplaceBody,
     ReplyCode,
     Steps,
-    Word,
     parse_agreement,
     parse_reply,
 )
 
-ALL_ACTIONS = Actions(0x1FF)
+ALL_ACTIONS = MilterActions(0x1FF)
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1).map(
     str.encode
 )
@@ -86,7 +86,7 @@ def test_any_octets_are_frames_or_an_error(octets: bytes):
 
 def test_commands_as_octets():
     """Against the wire format as libmilter's header files have it."""
-    assert protocol.offer(Actions(0x31), Steps(0x7F)) == (b"\0\0\0\x0dO\0\0\0\x06\0\0\0\x31\0\0\0\x7f")
+    assert protocol.offer(MilterActions(0x31), Steps(0x7F)) == (b"\0\0\0\x0dO\0\0\0\x06\0\0\0\x31\0\0\0\x7f")
     assert protocol.connect(b"mx", "192.0.2.7", 1025) == b"\0\0\0\x11Cmx\x004\x04\x01192.0.2.7\0"
     assert protocol.connect(b"mx", "2001:db8::1", 25)[5:] == b"mx\x006\x00\x192001:db8::1\0"
     assert protocol.connect(b"mx", "nowhere", 25)[5:] == b"mx\0U"
@@ -122,7 +122,7 @@ def agreement(version: int, actions: int, steps: int, rest: bytes = b"") -> byte
 def test_an_agreement():
     rest = b"\0\0\0\0j {client_addr}\0" + b"\0\0\0\x05\0"
     agreed = parse_agreement(agreement(6, 0x101, 0x100081, rest), ALL_ACTIONS)
-    assert agreed.actions == Actions.ADD_FIELDS | Actions.CHOOSE_MACROS
+    assert agreed.actions == MilterActions.ADD_FIELDS | MilterActions.CHOOSE_MACROS
     assert agreed.steps == Steps.LEADING_SPACE | Steps.QUIET_FIELDS | Steps.NO_CONNECT
     assert agreed.macros == {0: ("j", "{client_addr}"), 5: ()}
     assert agreed.largest == 65535
@@ -149,7 +149,7 @@ def test_larger_frames_can_be_agreed():
 )
 def test_agreements_that_are_refused(data: bytes, message: str):
     with pytest.raises(MilterError, match=message):
-        parse_agreement(data, Actions.ADD_FIELDS)
+        parse_agreement(data, MilterActions.ADD_FIELDS)
 
 
 @given(st.binary(max_size=60))
@@ -173,20 +173,20 @@ def test_fields_are_read_back(name: bytes, value: bytes, index: int):
     assert parse_reply(b"m", place + pair) == ChangeField(index, name, value)
 
 
-@pytest.mark.parametrize("word", list(Word))
-def test_words(word: Word):
+@pytest.mark.parametrize("word", list(MilterWord))
+def test_words(word: MilterWord):
     assert parse_reply(word.value, b"") is word
 
 
 def test_other_answers():
     assert parse_reply(b"b", b"a\0b") == ReplaceBody(b"a\0b")
     assert parse_reply(b"q", b"why\0") == Hold("why")
-    assert parse_reply(b"+", b"<a@b>\0") == EnvelopeChange(Actions.ADD_RECIPIENTS, "<a@b>")
-    assert parse_reply(b"-", b"<a@b>\0") == EnvelopeChange(Actions.DELETE_RECIPIENTS, "<a@b>")
+    assert parse_reply(b"+", b"<a@b>\0") == EnvelopeChange(MilterActions.ADD_RECIPIENTS, "<a@b>")
+    assert parse_reply(b"-", b"<a@b>\0") == EnvelopeChange(MilterActions.DELETE_RECIPIENTS, "<a@b>")
     assert parse_reply(b"2", b"<a@b>\0NOTIFY=NEVER\0") == EnvelopeChange(
-        Actions.ADD_RECIPIENTS_WITH_PARAMETERS, "<a@b>", "NOTIFY=NEVER"
+        MilterActions.ADD_RECIPIENTS_WITH_PARAMETERS, "<a@b>", "NOTIFY=NEVER"
     )
-    assert parse_reply(b"e", b"<a@b>\0") == EnvelopeChange(Actions.CHANGE_SENDER, "<a@b>")
+    assert parse_reply(b"e", b"<a@b>\0") == EnvelopeChange(MilterActions.CHANGE_SENDER, "<a@b>")
 
 
 @pytest.mark.parametrize(
