@@ -47,7 +47,8 @@ def changed(
         # Each as those before it have left the header.
         ([ChangeField(1, b"B", b""), ChangeField(1, b"B", b"")], "A: 1\na: 3\n\tfolded\n"),
         ([ChangeField(2, b"B", b""), ChangeField(1, b"B", b"")], "A: 1\na: 3\n\tfolded\n"),
-        ([InsertField(0, b"X", b"8"), InsertField(0, b"X", b"9")], "X: 9\nX: 8\nA: 1\nB: 2\na: 3\n\tfolded\nB: 4\n"),
+        ([InsertField(0, b"X", b"8"), InsertField(0, b"Y", b"9"), ChangeField(1, b"A", b"")],
+         "Y: 9\nX: 8\nB: 2\na: 3\n\tfolded\nB: 4\n"),
         ([AddField(b"B", b"5"), ChangeField(3, b"B", b"6")], "A: 1\nB: 2\na: 3\n\tfolded\nB: 4\nB: 6\n"),
         ([AddField(b"X", b"9"), ChangeField(1, b"X", b"")], "A: 1\nB: 2\na: 3\n\tfolded\nB: 4\n"),
         ([ChangeField(1, b"A", b""), InsertField(0, b"X", b"9")], "X: 9\nB: 2\na: 3\n\tfolded\nB: 4\n"),
@@ -89,7 +90,8 @@ def test_values_stay_in_their_field(value: bytes, plain: bytes, led: bytes):
         (b"\r\nold\r\n", b"X: 9\r\n\r\nold\r\n", b"X: 9\r\n\r\nnew\r\n"),
         (b"old text\r\n", b"X: 9\r\n\r\nold text\r\n", b"X: 9\r\n\r\nnew\r\n"),
         (b"A: 1\r\nold\r\n", b"A: 1\r\nX: 9\r\nold\r\n", b"A: 1\r\nX: 9\r\n\r\nnew\r\n"),
-        (b"From x y\r\nA: 1\r\n\r\nold", b"From x y\r\nA: 1\r\nX: 9\r\n\r\nold", b"From x y\r\nA: 1\r\nX: 9\r\n\r\nnew\r\n"),
+        (b"From x\r\nA: 1\r\n\r\nold", b"From x\r\nA: 1\r\nX: 9\r\n\r\nold",
+         b"From x\r\nA: 1\r\nX: 9\r\n\r\nnew\r\n"),
     ],
 )  # fmt: skip
 def test_shapes_of_messages(message: bytes, added: bytes, bodied: bytes):

@@ -47,6 +47,7 @@ MAIL = MilterMail(
     ],
     {"j": "gate.example.org", "i": "abc", "{auth_type}": "PLAIN", "{tls_version}": "TLSv1.3"},
 )
+ALL_ACTIONS = MilterActions(0x1FF)
 GENEROUS = MilterLimits(5, 20, 20, 30)
 HASTY = MilterLimits(5, 0.2, 0.2, 20)
 
@@ -71,7 +72,7 @@ def ask(
     *milters: FakeMilter,
     message: bytes = MESSAGE,
     limits: MilterLimits = GENEROUS,
-    actions: MilterActions = MilterActions(0x1FF),
+    actions: MilterActions = ALL_ACTIONS,
     mail: MilterMail = MAIL,
 ) -> MilterAnswer:
     return ask_milter([one.address for one in milters], parse(message), mail, actions, limits)
@@ -345,10 +346,10 @@ def test_nobody_is_there():
 def test_another_one_is_asked(start: Start):
     broken, dead, good, unused = start({b"O": CLOSE}), f"127.0.0.1:{free_port()}", start(), start()
     addresses = [dead, broken.address, good.address, unused.address]
-    answer = ask_milter(addresses, parse(MESSAGE), MAIL, MilterActions(0x1FF), GENEROUS)
+    answer = ask_milter(addresses, parse(MESSAGE), MAIL, ALL_ACTIONS, GENEROUS)
     assert answer.word is MilterWord.ACCEPT and good.told and not unused.told
     with pytest.raises(ConnectionRefusedError, match=f"{dead}: Connection refused; {broken.address}: the m"):
-        ask_milter([dead, broken.address], parse(MESSAGE), MAIL, MilterActions(0x1FF), GENEROUS)
+        ask_milter([dead, broken.address], parse(MESSAGE), MAIL, ALL_ACTIONS, GENEROUS)
 
 
 def test_a_message_is_told_to_one_milter_only(start: Start):
