@@ -13,7 +13,7 @@ the body replaced, the message refused, quarantined or dropped.
 
 The client has heard of its recipients before, so that a milter that refuses one of them refuses
 the message, and senders and recipients can't be changed.  Mail that has no envelope (IMAP, POP3)
-is told with the address of its Return-Path, and with no recipient.
+is told with the address of its Return-Path, and to the address of who reads it, if these are known.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class Milter(api.Plugin):
     def _mail(self, message: Message, session: SessionRecord) -> api.MilterMail:
         envelope = message.envelope
         if envelope is None:
-            sender, parameters, recipients = _return_path(message), {}, []
+            sender, parameters = _return_path(message), {}
+            recipients = [_reader(message, session)]
         else:
             sender, parameters = envelope.reverse_path, envelope.parameters
             recipients = envelope.recipients
@@ -200,6 +201,15 @@ class Milter(api.Plugin):
             known["{auth_authen}"] = session.user
             known["{auth_type}"] = session.mechanism
         return known
+
+
+def _reader(message: Message, session: SessionRecord) -> str:
+    """Return the address of who reads the mail, if it is one.
+
+    Without any recipient, libmilter takes what follows for out of order, and is silent.
+    """
+    path = f"<{session.user}>".encode("utf-8", "replace")
+    return session.user if message.stage in _READ and "@" in session.user and _PATH.fullmatch(path) else ""
 
 
 def _return_path(message: Message) -> str:

@@ -239,10 +239,22 @@ def test_mail_without_an_envelope(start: Start, field: str, sender: bytes):
     milter = start()
     message = crlf(f"{field}Subject: x\n\nHello.\n")
     asked(milter.address, Message.of(message, Stage.FETCH))
-    assert "R" not in milter.commands() and milter.data(b"M") == [sender + b"\0"]
+    assert "MR" in milter.commands() and milter.data(b"M") == [sender + b"\0"]
+    assert milter.data(b"R") == [b"<>\0"]
     assert "{auth_authen}" not in milter.macros(b"M")
     asked(milter.address, Message.of(message, Stage.APPEND))
     assert milter.macros(b"M")["{auth_authen}"] == "alice"
+
+
+@pytest.mark.parametrize(
+    ("user", "recipient"),
+    [("bob@example.org", b"<bob@example.org>"), ("bob", b"<>"), ("a b@c", b"<>"), ("a@b>", b"<>")],
+)
+def test_who_reads_mail_is_its_recipient(start: Start, user: str, recipient: bytes):
+    milter = start()
+    session = SessionRecord("abcdefghijkl", "imap", "imap", "192.0.2.7", 1024, user=user)
+    asked(milter.address, Message.of(PLAIN, Stage.FETCH), session)
+    assert milter.commands().startswith("OCMRTL") and milter.data(b"R") == [recipient + b"\0"]
 
 
 # -- senders and recipients ----------------------------------------------------------
@@ -402,6 +414,13 @@ def test_what_is_signed_is_signed_once_more(signer: OpenDkim, key: Key):
 
 def test_only_who_has_logged_in_is_signed(signer: OpenDkim):
     assert asked(signer.address, MESSAGES["plain"], STRANGER) == Pass()
+
+
+@pytest.mark.parametrize("stage", [Stage.FETCH, Stage.RETR, Stage.APPEND])
+def test_mail_without_an_envelope_is_verified(signer: OpenDkim, verifier: OpenDkim, stage: Stage):
+    signed = changed(signer.address, MESSAGES["plain"], AUTHOR)
+    verdict = asked(verifier.address, Message.of(signed, stage), STRANGER)
+    assert isinstance(verdict, Modify) and b"dkim=pass" in verdict.edits.apply()
 
 
 def test_a_broken_signature_is_refused(signer: OpenDkim, verifier: OpenDkim):

@@ -134,7 +134,8 @@ def _wait_for_socket(path: Path, process: Process) -> None:
 
 def _end(process: Process) -> None:
     """End a milter at once: libmilter takes five seconds to notice that it is asked to."""
-    os.killpg(process.pid, signal.SIGKILL)
+    if process.popen.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
     process.stop()
 
 
