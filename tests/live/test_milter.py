@@ -96,11 +96,13 @@ upstream = "{name}"
 trusted_networks = ["127.0.0.1/32"]
 tls = {{ mode = "none" }}
 """
-    gateway = RunningGateway(toml, directory)
-    yield Site(gateway, dovecot, key, signer)
-    assert gateway.stop() == 0
-    signer.stop()
-    verifier.stop()
+    try:
+        gateway = RunningGateway(toml, directory)
+        yield Site(gateway, dovecot, key, signer)
+        assert gateway.stop() == 0
+    finally:
+        signer.stop()
+        verifier.stop()
 
 
 @pytest.mark.parametrize(

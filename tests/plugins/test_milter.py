@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,15 @@ from tests.conftest import need
 from tests.inspection.samples import ALTERNATIVE, DKIM, MIXED, PLAIN, SIGNED, WELL_FORMED, crlf
 from tests.inspection.support import RECORD, judge, loaded
 from tests.plugins.pages import check_page
-from tests.support.milters import CLOSE, FakeMilter, Key, OpenDkim, OpenDmarc, has_networks_of_its_own
+from tests.support.milters import (
+    CLOSE,
+    ClamavMilter,
+    FakeMilter,
+    Key,
+    OpenDkim,
+    OpenDmarc,
+    has_networks_of_its_own,
+)
 
 Start = Callable[..., FakeMilter]
 STRANGER = SessionRecord("abcdefghijkl", "smtp", "mx", "192.0.2.7", 1024, client_name="client.example.org")
@@ -485,3 +494,28 @@ def test_opendmarc_passes_over_who_has_logged_in(dmarc: OpenDmarc):
 def test_opendmarc_refuses_two_authors(dmarc: OpenDmarc):
     verdict = asked(dmarc.address, b"From: eve@example.org\r\n" + DATED, STRANGER)
     assert verdict == Reject("Message refused by a filter")
+
+
+# -- clamav-milter -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clamav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClamavMilter]:
+    need("clamd", "clamav-milter")
+    running = ClamavMilter(tmp_path_factory.mktemp("clamav"))
+    yield running
+    running.stop()
+
+
+def test_clamav_marks_what_is_clean(clamav: ClamavMilter):
+    """A status that somebody else has put there is replaced."""
+    found = parse(changed(clamav.address, b"X-Virus-Status: Splendid\r\n" + ALTERNATIVE, STRANGER))
+    assert [one.value for one in found.get_all("x-virus-status")] == ["Clean"]
+    assert found.raw_body == parse(ALTERNATIVE).raw_body
+
+
+def test_clamav_refuses_what_is_infected(clamav: ClamavMilter):
+    encoded = base64.encodebytes(clamav.MARKER).replace(b"\n", b"\r\n")
+    head = b"From: a@example.org\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    verdict = asked(clamav.address, head + encoded, STRANGER)
+    assert verdict == Reject("Infected with Test.Marker.UNOFFICIAL")

@@ -1,8 +1,9 @@
-"""Milters: OpenDKIM and OpenDMARC in directories of their own, and one that does what a test says."""
+"""Milters: OpenDKIM, OpenDMARC, clamav-milter in directories of their own, and one that a test directs."""
 
 from __future__ import annotations
 
 import base64
+import getpass
 import os
 import shutil
 import signal
@@ -105,6 +106,39 @@ class OpenDmarc:
 
     def stop(self) -> None:
         _end(self.process)
+
+
+class ClamavMilter:
+    """clamav-milter with a clamd, which knows nothing but MARKER."""
+
+    MARKER = b"mailgate-infected-marker"
+
+    def __init__(self, directory: Path) -> None:
+        home = directory / "clamav"
+        (home / "signatures").mkdir(parents=True)
+        (home / "signatures" / "test.ndb").write_text(f"Test.Marker:0:*:{self.MARKER.hex()}\n")
+        user = getpass.getuser()
+        self.address = f"unix:{home}/milter"
+        settings = {
+            "clamd": [f"LocalSocket {home}/clamd", f"DatabaseDirectory {home}/signatures"],
+            "clamav-milter": [
+                f"MilterSocket unix:{home}/milter",
+                f"ClamdSocket unix:{home}/clamd",
+                "OnInfected Reject",
+                "RejectMsg Infected with %v",
+                "AddHeader Replace",
+            ],
+        }
+        self.processes: list[Process] = []
+        for name, lines in settings.items():
+            (home / f"{name}.conf").write_text("\n".join([*lines, "Foreground yes", f"User {user}"]) + "\n")
+            command = [_program(name), "-c", str(home / f"{name}.conf")]
+            self.processes.append(Process(command, home / f"{name}.output"))
+            _wait_for_socket(home / ("clamd" if name == "clamd" else "milter"), self.processes[-1])
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            _end(process)
 
 
 def has_networks_of_its_own() -> bool:
