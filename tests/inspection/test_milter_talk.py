@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.inspection.milter_protocol import (
@@ -283,6 +283,34 @@ def test_milters_that_break_the_protocol(start: Start, answers: Any, more: Any, 
     with pytest.raises(MilterError, match=message) as caught:
         ask(milter, limits=MilterLimits(5, 20, 20, 30, body=1000))
     assert str(caught.value).startswith(f"{milter.address}: ")
+
+
+replies = st.builds(
+    frame,
+    st.sampled_from(list(b"himbqy+2-eacdfprst4Z")).map(lambda code: bytes([code])),
+    st.binary(max_size=40),
+)
+
+
+@given(st.sampled_from([b"O", b"C", b"M", b"L", b"B", b"E"]), st.lists(replies | st.binary(max_size=9)))
+@settings(max_examples=150, deadline=None)
+def test_any_answers_are_understood_or_an_error(command: bytes, answers: list[bytes]):
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"".join(answers))
+        connection.shutdown(socket.SHUT_WR)
+
+    milter = FakeMilter({command: answer})
+    try:
+        assert ask(milter).word in (
+            MilterWord.ACCEPT,
+            MilterWord.REJECT,
+            MilterWord.TEMPFAIL,
+            MilterWord.DISCARD,
+        )
+    except (MilterError, ConnectionError):
+        pass
+    finally:
+        milter.stop()
 
 
 @pytest.mark.parametrize(
