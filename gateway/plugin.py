@@ -91,6 +91,9 @@ from .inspection.html import (
 )
 from .inspection.html_body import body_begins
 from .inspection.message import Message
+from .inspection.milter_changes import lay_in_milter_changes
+from .inspection.milter_protocol import MilterActions, MilterError, MilterWord
+from .inspection.milter_talk import MilterAnswer, MilterLimits, MilterMail, MilterRecipient, ask_milter
 from .inspection.parts import Part
 from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
 from .inspection.shares import in_share
@@ -145,6 +148,13 @@ __all__ = [
     "Kind",
     "Login",
     "Message",
+    "MilterActions",
+    "MilterAnswer",
+    "MilterError",
+    "MilterLimits",
+    "MilterMail",
+    "MilterRecipient",
+    "MilterWord",
     "Modify",
     "OnSigned",
     "Part",
@@ -171,6 +181,7 @@ __all__ = [
     "Verdict",
     "VisibleText",
     "absolute",
+    "ask_milter",
     "blotted",
     "bodies",
     "body_begins",
@@ -194,6 +205,7 @@ __all__ = [
     "is_web",
     "joined",
     "lay_in",
+    "lay_in_milter_changes",
     "mask",
     "passes_luhn",
     "passes_mod97",

@@ -111,6 +111,6 @@ def _in_header(edit: Edit, one: Signed) -> bool:
         return False
     if any(f.name in one.names for f in part.fields if edit.start < f.end and edit.end > f.start):
         return True
-    lines = edit.data.split(b"\n")
+    lines = [line for line in edit.data.split(b"\n") if line[:1] not in (b" ", b"\t")]
     added = {line.partition(b":")[0].strip().decode("ascii", "replace").lower() for line in lines}
     return not added.isdisjoint(one.names)

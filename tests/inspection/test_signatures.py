@@ -48,6 +48,13 @@ def test_fields_that_dkim_covers(name: str, allowed: bool):
         assert (covered(DKIM, edits) == []) is allowed
 
 
+def test_the_folded_lines_of_a_new_field_are_no_fields():
+    message = Message.of(DKIM)
+    edits = message.edits()
+    edits.splice(0, 0, b"DKIM-Signature: v=1; h=Date:To:\r\n\tFrom:Subject;\r\n b=x\r\n")
+    assert not covered_edits(edits, message.signed)
+
+
 def test_removing_a_covered_field():
     edits = Message.of(DKIM).edits()
     edits.remove_header("subject")
