@@ -23,13 +23,14 @@ from . import __version__
 from .admin.lag import LagMeter
 from .admin.server import AdminServer
 from .config.errors import ConfigurationError, StartError
-from .config.model import Configuration
+from .config.model import Configuration, PolicyTable
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
 from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
 from .core.facts import Fact
+from .core.policy import Policy, PolicyBook, Spared, Users
 from .core.record import SessionRecord
 from .core.steps import Stage
 from .inspection.guard import HOOKS, FactWatchers, overrides
@@ -51,7 +52,7 @@ from .relay.memory import settle_memory
 from .relay.occupant import occupant
 from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
-from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
+from .relay.tls import PROFILES, ClientTls, KeyPair, ServerTls, TlsError, expiry_of, version_name
 from .relay.upstream import Address, Upstream
 from .relay.views import ViewCache
 
@@ -145,6 +146,7 @@ class Parts:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
         self._kept = kept
+        self.policies = PolicyBook([_policy(table) for table in configuration.policies])
         try:
             kept_in = configuration.quarantine_place()
             self.quarantine = (
@@ -200,6 +202,7 @@ class Parts:
             verdicts=self._kept.verdicts if towards_client else None,
             pipeline_version=self.pipeline.version,
             quarantine=self.quarantine,
+            policies=self.policies,
             guards=tuple(
                 plugin
                 for plugin in self.plugins
@@ -212,6 +215,34 @@ class Parts:
             rate_per_address=limits.connection_rate,
             greeting_delay=table.smtp.greeting_delay if table.protocol in ("smtp", "lmtp") else 0.0,
         )
+
+
+def _policy(table: PolicyTable) -> Policy:
+    ciphers: frozenset[str] = frozenset()
+    lowest: str = table.min_tls or ""
+    if table.profile is not None:
+        version, allowed = PROFILES[table.profile]
+        lowest = max(lowest, version_name(version))
+        if table.profile == "intermediate":
+            ciphers = frozenset(allowed.decode().split(":"))
+    return Policy(
+        table.name,
+        listeners=frozenset(table.listeners),
+        protocols=frozenset(table.protocols),
+        networks=table.networks,
+        users=Users(table.users),
+        login=table.login,
+        session=table.session,
+        min_version=lowest,
+        ciphers=ciphers,
+        mechanisms=frozenset(name.upper() for name in table.mechanisms),
+        mode=table.mode,
+        enforce_from=table.enforce.begin if table.enforce is not None else None,
+        share=table.enforce.share if table.enforce is not None else 1.0,
+        share_by=table.enforce.share_by if table.enforce is not None else "user",
+        exceptions=tuple(Spared(Users(one.users), one.networks, one.until) for one in table.exceptions),
+        text=table.text,
+    )
 
 
 def _upstream(table: UpstreamTable) -> Upstream:

@@ -43,6 +43,7 @@ def check(configuration: Configuration) -> Iterator[Found]:
         yield from _listener(listener, configuration, ("listeners", index))
     yield from _addresses(configuration)
     yield from _plugins(configuration)
+    yield from _policies(configuration)
     for index, table in enumerate(configuration.transcripts):
         yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
     if configuration.views.verdicts is not None:
@@ -84,6 +85,30 @@ def _addresses(configuration: Configuration) -> Iterator[Found]:
                 if there.port == address.port and _is_loopback(address.host) and _covers(there, address):
                     message = f"is where {other} listens: the gateway would talk to itself"
                     yield ("upstreams", index, "addresses", place), message, "", False
+
+
+def _policies(configuration: Configuration) -> Iterator[Found]:
+    yield from _duplicates([policy.name for policy in configuration.policies], "policies")
+    for index, policy in enumerate(configuration.policies):
+        where: Where = ("policies", index)
+        yield from _listeners_named(policy.listeners, configuration, where)
+        if policy.users and policy.session != "none":
+            message = "holds before anybody has logged in, so it can't depend on users"
+            yield (*where, "session"), message, "", False
+        for name in policy.mechanisms:
+            if name.upper() not in ("USER", "APOP"):
+                yield from _mechanism(name, (*where, "mechanisms"))
+        if policy.login == "tls-client-cert" and not any(
+            listener.tls.client_certificate != "none"
+            for listener in configuration.listeners
+            if not policy.listeners or listener.name in policy.listeners
+        ):
+            message = "no listener that it applies to asks for a client's certificate"
+            yield (*where, "login"), message, "set client_certificate in [listeners.tls]", True
+        for earlier, one in enumerate(configuration.policies[:index]):
+            if not (one.listeners or one.protocols or one.networks or one.users):
+                yield (*where, "name"), f"never applies: policies[{earlier}] applies to everybody", "", True
+                break
 
 
 def _quarantine(configuration: Configuration) -> Iterator[Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import math
 import re
@@ -194,6 +195,20 @@ def share(value: object) -> float:
     return number
 
 
+def moment(value: object) -> float:
+    """Read a TOML date, or a date with a time, into seconds since the epoch.
+
+    Without an offset it is in the machine's own time zone; a date alone is its first moment.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)  # read already
+    if isinstance(value, datetime.datetime):
+        return value.astimezone().timestamp()
+    if isinstance(value, datetime.date):
+        return datetime.datetime(value.year, value.month, value.day).astimezone().timestamp()
+    raise ValueError("not a date; write it without quotes like 2027-01-31 or 2027-01-31T08:00:00")
+
+
 def plugin_use(value: object, info: ValidationInfo) -> str:
     """Read what names a plugin; a relative path is relative to the configuration file's folder."""
     if not isinstance(value, str) or not value:
@@ -210,6 +225,7 @@ def _text(value: Any) -> str:
 
 Duration = Annotated[float, BeforeValidator(duration)]
 PositiveDuration = Annotated[float, BeforeValidator(positive_duration)]
+Moment = Annotated[float, BeforeValidator(moment)]
 Size = Annotated[int, BeforeValidator(size)]
 Address = Annotated[HostPort, BeforeValidator(upstream_address), PlainSerializer(_text)]
 ListenAddress = Annotated[HostPort, BeforeValidator(listen_address), PlainSerializer(_text)]

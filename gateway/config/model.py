@@ -18,6 +18,7 @@ from .kinds import (
     GreetingText,
     ListenAddress,
     LogOutput,
+    Moment,
     Network,
     OwnName,
     PluginUse,
@@ -352,6 +353,63 @@ class TranscriptTable(Table):
     """whether messages are written as they are"""
 
 
+class Enforcement(Table):
+    """``enforce`` of ``[[policies]]``: from when, and for whom first."""
+
+    begin: Moment = Field(alias="from")
+    """a date: from then on who is in the share is refused"""
+    share: Share = 1.0
+    """of users or networks, from 0 to 1; the same ones stay in while it grows"""
+    share_by: Literal["user", "network"] = "user"
+    """what the share is of"""
+
+
+class PolicyException(Table):
+    """``exceptions`` of ``[[policies]]``: who is left alone."""
+
+    users: tuple[str, ...] = ()
+    """names or patterns; none is all"""
+    networks: tuple[Network, ...] = ()
+    """of clients; none is all"""
+    until: Moment | None = None
+    """a date, from which on it counts no more"""
+    reason: str = ""
+    """for whoever reads this file"""
+
+
+class PolicyTable(Table):
+    """``[[policies]]``: what protection logins and sessions need; the first that applies counts."""
+
+    name: Name
+    """by which logs, the audit and events call it"""
+    listeners: tuple[str, ...] = ()
+    """by name; none is all"""
+    protocols: tuple[Protocol, ...] = ()
+    """none is all"""
+    networks: tuple[Network, ...] = ()
+    """of clients; none is all"""
+    users: tuple[str, ...] = ()
+    """names or patterns like ``*@example.org``; none is all"""
+    login: Literal["none", "no-exposed-password", "tls", "tls-client-cert"] = "none"
+    """what a login needs; ``no-exposed-password`` lets SCRAM, CRAM-MD5 and APOP pass without TLS"""
+    session: Literal["none", "tls"] = "none"
+    """``tls``: nothing before TLS but what leads to it"""
+    min_tls: Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] | None = None
+    """the lowest version of TLS that a login may use"""
+    profile: Literal["modern", "intermediate", "old"] | None = None
+    """the ciphers and versions that a login may use, by the name of a TLS profile"""
+    mechanisms: tuple[str, ...] = ()
+    """with which logins are allowed: SASL's, and USER, APOP; none is any"""
+    mode: Literal["monitor", "warn", "enforce"] = "monitor"
+    """what follows: it is recorded; the user is told; the login is refused"""
+    enforce: Enforcement | None = None
+    """from when on refused, and for whom first; ``mode`` counts before and for the others"""
+    exceptions: tuple[PolicyException, ...] = ()
+    """who is left alone, and until when"""
+    text: GreetingText = ""
+    """what users are told, with a link to help"""
+
+
 class Configuration(Table):
     """The whole file."""
 
@@ -381,6 +439,9 @@ class Configuration(Table):
     """what judges messages"""
     transcripts: tuple[TranscriptTable, ...] = ()
     """which sessions are written down"""
+
+    policies: tuple[PolicyTable, ...] = ()
+    """what protection logins need"""
 
     def parse_limits(self) -> Limits:
         """Return how far messages are taken apart."""

@@ -44,6 +44,7 @@ from ..observe.hub import Hub
 from ..wire.dots import DotEncoder
 from ..wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderParser
 from .body import ACTIONS, Body, decide, top
+from .gate import SessionGate
 from .link import HIGH_WATER, LOW_WATER, Link, SocketLink
 from .settings import SessionSettings, within
 from .spool import PIECE
@@ -172,6 +173,9 @@ class Session:
                 self._input(self._engine.fail, Trouble.TOO_MANY)
             return
         self._publish(SessionOpened())
+        if settings.policies.policies:
+            gate = SessionGate(settings.policies, record, record.started, self._publish)
+            self._engine.gate = gate
         if self._guard is not None and (why := self._guard.connect()):
             self._publish(ConnectionRefused("plugin"))
             if settings.tls_mode == "implicit":

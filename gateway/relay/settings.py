@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..core.engine import Engine
+from ..core.policy import PolicyBook
 from ..core.rules import Rules
 from ..core.steps import Stage
 from ..inspection.loader import LoadedPlugin
@@ -71,6 +72,7 @@ class SessionSettings:
     verdicts: VerdictStore | None = None  # where messages towards clients are held
     pipeline_version: str = ""
     quarantine: Quarantine | None = None
+    policies: PolicyBook = field(default_factory=lambda: PolicyBook(()))
     guards: tuple[LoadedPlugin, ...] = ()  # plugins that answer when clients connect, command, log in
     proxy_from: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()

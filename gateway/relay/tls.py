@@ -30,6 +30,19 @@ PROFILES: dict[str, tuple[int, bytes]] = {
     "old": (SSL.TLS1_VERSION, b"ALL:!aNULL:!eNULL:!EXPORT:!RC4:!MD5:@SECLEVEL=0"),
 }
 
+_VERSION_NAMES = {
+    SSL.TLS1_VERSION: "TLSv1",
+    SSL.TLS1_1_VERSION: "TLSv1.1",
+    SSL.TLS1_2_VERSION: "TLSv1.2",
+    SSL.TLS1_3_VERSION: "TLSv1.3",
+}
+
+
+def version_name(version: int) -> str:
+    """Return what OpenSSL calls a version of TLS."""
+    return _VERSION_NAMES[version]
+
+
 #: ALPN identifiers by protocol (IANA); SMTP has none registered.
 ALPN: dict[str, tuple[bytes, ...]] = {"imap": (b"imap",), "pop3": (b"pop3",), "smtp": (), "lmtp": ()}
 #: Identifiers that show a browser led here by somebody else (ALPACA).
