@@ -190,6 +190,9 @@ class CommandLog(Sink):
         if level < self._level:
             return
         tls = record.client_tls
+        policy = ""
+        if login.policy:
+            policy = f',"policy":{value(login.policy)},"judgement":{value(login.judgement)}'
         # The user of a login line is the one who tried, whatever came of it.
         self._write(
             f'{{"ts":"{self._clock.stamp(now)}","level":"{NAMES[level]}","event":"login",'
@@ -199,7 +202,7 @@ class CommandLog(Sink):
             f'"password_exposed":{"true" if password_exposed(record, login) else "false"},'
             f'"reply":{value(login.reply)},"tls_version":{value(tls.version if tls else "")},'
             f'"tls_cipher":{value(tls.cipher if tls else "")},'
-            f'"client_name":{value(record.client_name)},"client_program":{value(record.client_program)}}}\n'
+            f'"client_name":{value(record.client_name)},"client_program":{value(record.client_program)}{policy}}}\n'
         )
 
     def _closed(self, record: SessionRecord, fact: SessionClosed, now: float) -> None:

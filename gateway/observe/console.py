@@ -176,6 +176,8 @@ class Console(Sink):
             record.protection, record.protection
         )
         text = f"{user}: {outcome}, {login.mechanism} {over}"
+        if login.judgement:
+            text += f" (policy {login.policy}: {login.judgement})"
         if exposed:
             self._say(record, now, "warn", "yellow", text, "the password crossed the wire in clear")
         else:

@@ -31,6 +31,8 @@ def behind(engine: type[Engine], *policies: Policy) -> Callable[[Rules, SessionR
 ALICE = Policy("alice", users=Users(["alice"]), login="tls", mode="enforce", text="See example.org")
 #: Everybody may log in without TLS, but not by what shows the password.
 HASHED = Policy("hashed", login="no-exposed-password", mode="enforce")
+#: What follows AUTH at once is a fault of its own.
+APART = ("line by line", "byte by byte")
 TLS_RULES = Rules(hostname="gate.example", client_tls="starttls")
 
 SMTP = """
@@ -85,6 +87,7 @@ C>  AUTH PLAIN AGFsaWNlAHNlY3JldA==
 C>  NOOP
 >U  NOOP
 """,
+        cuttings=APART,
     )
 
 
@@ -101,6 +104,7 @@ C>  AUTH PLAIN AGFsaWNlAHNlY3JldA==
 C>  AUTH CRAM-MD5
 >U  AUTH CRAM-MD5
 """,
+        cuttings=APART,
     )
 
 
