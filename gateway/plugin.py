@@ -96,6 +96,17 @@ from .inspection.milter_protocol import MilterActions, MilterError, MilterWord
 from .inspection.milter_talk import MilterAnswer, MilterLimits, MilterMail, MilterRecipient, ask_milter
 from .inspection.parts import Part
 from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
+from .inspection.services import (
+    Service,
+    ServiceAddress,
+    ServiceAddresses,
+    ServiceDown,
+    ServiceError,
+    ServiceSeconds,
+    Talk,
+    pieces,
+    plain_text,
+)
 from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
 from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
@@ -165,6 +176,12 @@ __all__ = [
     "Refuse",
     "Reject",
     "Sanitiser",
+    "Service",
+    "ServiceAddress",
+    "ServiceAddresses",
+    "ServiceDown",
+    "ServiceError",
+    "ServiceSeconds",
     "Services",
     "SessionRecord",
     "Signed",
@@ -173,6 +190,7 @@ __all__ = [
     "Span",
     "Stage",
     "Tag",
+    "Talk",
     "Token",
     "Trouble",
     "UnpackLimits",
@@ -209,8 +227,10 @@ __all__ = [
     "mask",
     "passes_luhn",
     "passes_mod97",
+    "pieces",
     "plain_css",
     "plain_domain",
+    "plain_text",
     "quiet_tags",
     "scheme_of",
     "shown",

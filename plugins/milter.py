@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from gateway import plugin as api
 from gateway.plugin import Message, MilterAnswer, MilterWord, SessionRecord, Stage, Verdict
@@ -41,39 +40,21 @@ _ACTIONS = ~_ENVELOPE
 _READ = (Stage.RETR, Stage.TOP, Stage.FETCH)
 
 
-def _checked_address(text: str) -> str:
-    text = text.removeprefix("inet:")
-    if text.startswith("unix:"):
-        if not PurePosixPath(text[5:]).is_absolute() or len(text) > 107 + 5:
-            raise ValueError('must be "unix:" and an absolute path of at most 107 characters')
-        return text
-    host, _, port = text.rpartition(":")
-    if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]{1,253}", host):
-        raise ValueError('must be "unix:/path", "host:port" or "[address]:port"')
-    if not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f'"{port}" is no port')
-    return text
-
-
-Address = Annotated[str, AfterValidator(_checked_address)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-
-
 class Milter(api.Plugin):
     """Asks a milter, and does what it says."""
 
     class Options(api.PluginOptions):
         """Where the milter is, how long it may take, and what becomes of what it says."""
 
-        address: Annotated[tuple[Address, ...], Field(min_length=1, max_length=16)]
+        address: api.ServiceAddresses
         """"unix:/path" or "host:port"; of several the first that answers is asked"""
-        connect_timeout: Seconds = 1.0
+        connect_timeout: api.ServiceSeconds = 1.0
         """seconds until a connection stands"""
-        command_timeout: Seconds = 3.0
+        command_timeout: api.ServiceSeconds = 3.0
         """seconds for each answer but the last"""
-        message_timeout: Seconds = 4.0
+        message_timeout: api.ServiceSeconds = 4.0
         """seconds for the answer to the whole message; it may ask for as much again, and again"""
-        seconds: Seconds = 4.5
+        seconds: api.ServiceSeconds = 4.5
         """seconds for everything together: less than the table's time_limit"""
         macros: dict[str, str] = {}
         """macros that are told as they stand here: { "{daemon_name}" = "ORIGINATING" }"""
@@ -85,11 +66,6 @@ class Milter(api.Plugin):
         """octets of a new body, at most"""
         reason: str = "Message refused by a filter"
         """what the client is told where the milter gives no text"""
-
-        @field_validator("address", mode="before")
-        @classmethod
-        def _as_several(cls, value: object) -> object:
-            return (value,) if isinstance(value, str) else value
 
         @field_validator("macros")
         @classmethod

@@ -32,6 +32,7 @@ from .milter_protocol import (
     Steps,
 )
 from .part import Part
+from .services import connect
 
 #: What is collected before it is sent, in octets.
 _BATCH = 128 * 1024
@@ -167,18 +168,7 @@ class _Talk:
         self._unsent = bytearray()
         self._agreed = Agreed(protocol.VERSION, MilterActions(0), Steps(0))
         left = min(limits.connect, self._left())
-        if address.startswith("unix:"):
-            self.connection = socket.socket(socket.AF_UNIX)
-            try:
-                self.connection.settimeout(left)
-                self.connection.connect(address.removeprefix("unix:"))
-            except BaseException:
-                self.connection.close()
-                raise
-        else:
-            host, _, port = address.rpartition(":")
-            self.connection = socket.create_connection((host.strip("[]"), int(port)), left)
-            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection = connect(address, left)
 
     def _left(self, limit: float = float("inf")) -> float:
         left = min(limit, self._deadline - monotonic())
