@@ -20,6 +20,9 @@ class Guard(Protocol):
     def login(self, user: str, mechanism: str) -> str:
         """Return why a login that the upstream has accepted is refused; "" lets it be."""
 
+    def no_logins(self) -> str:
+        """Return why no login may begin now, whoever it is; "" lets them begin."""
+
 
 class NoGuard:
     """Lets everything be."""
@@ -32,6 +35,10 @@ class NoGuard:
         return ""
 
     def login(self, user: str, mechanism: str) -> str:
+        """Refuse nothing."""
+        return ""
+
+    def no_logins(self) -> str:
         """Refuse nothing."""
         return ""
 

@@ -27,12 +27,26 @@ class SessionGuard:
 
     publish: hears of every answer that is not Allow.  A plugin that fails refuses, unless its
     ``on_error`` is "pass"; one in shadow is asked, and nothing comes of it but the fact.
+    logins_closed: says why no login may begin now, or "".
     """
 
-    __slots__ = ("_commands", "_connects", "_logins", "_publish", "_record", "asks_commands", "asks_logins")
+    __slots__ = (
+        "_commands",
+        "_connects",
+        "_logins",
+        "_logins_closed",
+        "_publish",
+        "_record",
+        "asks_commands",
+        "asks_logins",
+    )
 
     def __init__(
-        self, plugins: Iterable[LoadedPlugin], record: SessionRecord, publish: Callable[[Any], None]
+        self,
+        plugins: Iterable[LoadedPlugin],
+        record: SessionRecord,
+        publish: Callable[[Any], None],
+        logins_closed: Callable[[], str] | None = None,
     ) -> None:
         mine = [loaded for loaded in plugins if loaded.watches(record.listener)]
         self._connects = [loaded for loaded in mine if overrides(loaded, "on_connect")]
@@ -40,6 +54,7 @@ class SessionGuard:
         self._logins = [loaded for loaded in mine if overrides(loaded, "on_login")]
         self._record = record
         self._publish = publish
+        self._logins_closed = logins_closed
         self.asks_commands = bool(self._commands)
         self.asks_logins = bool(self._logins)
 
@@ -57,6 +72,10 @@ class SessionGuard:
         """Return why a login that the upstream has accepted is refused; "" lets it be."""
         login, record = Login(user, mechanism), self._record
         return self._ask("login", self._logins, lambda plugin: plugin.on_login(login, record))
+
+    def no_logins(self) -> str:
+        """Return why no login may begin now, whoever it is; "" lets them begin."""
+        return self._logins_closed() if self._logins_closed is not None else ""
 
     def _ask(self, hook: str, plugins: list[LoadedPlugin], question: Callable[[Plugin], object]) -> str:
         for loaded in plugins:

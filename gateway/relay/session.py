@@ -117,8 +117,10 @@ class Session:
         self._engine = settings.engine(settings.rules, record)
         self._watching = 0
         self._guard: SessionGuard | None = None
-        if settings.guards:
-            self._guard = self._engine.guard = SessionGuard(settings.guards, record, self._publish)
+        if settings.guards or settings.logins_closed is not None:
+            self._guard = self._engine.guard = SessionGuard(
+                settings.guards, record, self._publish, settings.logins_closed
+            )
         self._views: SessionViews | None = None
         if settings.views is not None:
             self._views = SessionViews(settings.views, record, settings.pipeline_version)

@@ -72,6 +72,7 @@ class SessionSettings:
     pipeline_version: str = ""
     quarantine: Quarantine | None = None
     guards: tuple[LoadedPlugin, ...] = ()  # plugins that answer when clients connect, command, log in
+    logins_closed: Callable[[], str] | None = None  # says why no login may begin now, or ""
     proxy_from: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()
     max_connections: int = 0

@@ -388,7 +388,14 @@ def test_the_example_passes_as_it_is(tmp_path):
 def test_what_the_example_leaves_out_is_right_too(tmp_path):
     """With everything uncommented only what it refers to is missing: files, the user."""
     tomllib.loads(BARE)
-    about = ("no such file", "no such folder", "no user", "key_log", "a client certificate needs")
+    about = (
+        "no such file",
+        "no such folder",
+        "no user",
+        "key_log",
+        "a client certificate needs",
+        "chain is off",
+    )
     assert [line for line in told(BARE, tmp_path) if not any(word in line for word in about)] == []
 
 

@@ -46,8 +46,7 @@ class Logins(Conversation):
             reader.user = shown(user, 512)
         # With the user as a literal the password is still to come.
         reader.sent = user is not None and literal is None
-        if self.rules.cleartext_login == "refuse" and not self._protected:
-            self._refuse_login(tag, command, reader, literal)
+        if self._refuses_login(tag, command, reader, literal):
             return
         self._login = reader
         self._waits_for = tag
@@ -66,15 +65,21 @@ class Logins(Conversation):
     def _name_given(self, incoming: Incoming) -> bool:
         return "{...}" not in incoming.command.shown
 
-    def _refuse_login(
+    def _refuses_login(
         self, tag: bytes, command: CommandSeen, reader: sasl.SaslReader, literal: Literal | None
-    ) -> None:
-        self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
-        text = "NO [PRIVACYREQUIRED] Must issue STARTTLS first"
+    ) -> bool:
+        if self.rules.cleartext_login == "refuse" and not self._protected:
+            self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
+            text, reason = "NO [PRIVACYREQUIRED] Must issue STARTTLS first", "cleartext_login"
+        elif why := self.guard.no_logins():
+            text, reason = f"NO [UNAVAILABLE] {why}", "closed"  # RFC 5530 3
+        else:
+            return False
         # A literal that the client sends unasked crosses the wire all the same.
         sent = reader.sent or (literal is not None and not literal.synchronising)
         self._emit(LoginSeen(reader.mechanism, reader.user, "policy", reader.reveals, sent, text))
-        self._refuse(tag, command, text, literal, "cleartext_login")
+        self._refuse(tag, command, text, literal, reason)
+        return True
 
     def _c_authenticate(
         self, tag: bytes, command: CommandSeen, text: bytes, args: bytes, literal: Literal | None
@@ -87,8 +92,7 @@ class Logins(Conversation):
         reader = sasl.SaslReader(name)
         if len(words) == 2:
             reader.client(words[1])
-        if self.rules.cleartext_login == "refuse" and not self._protected:
-            self._refuse_login(tag, command, reader, None)
+        if self._refuses_login(tag, command, reader, None):
             return
         if name not in self._offer.mechanisms:
             reply = "NO [CANNOT] Unsupported authentication mechanism"
@@ -135,7 +139,7 @@ class Logins(Conversation):
         else:
             outcome = "failed"
         if login is not None:
-            reply = shown(rest, 100)
+            reply = shown(status + b" " + rest, 100)
             self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent, reply))
 
     def _forget_login(self, outcome: str) -> None:

@@ -510,18 +510,25 @@ class Pop3Engine(Engine):
         if not self.rules.apop:
             self._refuse_login(command, reader, "APOP is not offered", "mechanism")
             return
+        if why := self.guard.no_logins():
+            self._refuse_login(command, reader, f"[SYS/TEMP] {why}", "closed")
+            return
         self._sync = True
         self._login = reader
         self._relay(command, b"APOP " + rest, self._r_login)
 
     def _refuses_login(self, command: CommandSeen, reader: sasl.SaslReader) -> bool:
-        if self.rules.cleartext_login != "refuse" or self._protected:
-            return False
-        self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
-        if command.verb == "USER":
-            self._error(command, "[AUTH] Must issue STLS first", "cleartext_login")
+        if self.rules.cleartext_login == "refuse" and not self._protected:
+            self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, command.verb)
+            text, reason = "[AUTH] Must issue STLS first", "cleartext_login"
+        elif why := self.guard.no_logins():
+            text, reason = f"[SYS/TEMP] {why}", "closed"  # RFC 3206 4
         else:
-            self._refuse_login(command, reader, "[AUTH] Must issue STLS first", "cleartext_login")
+            return False
+        if command.verb == "USER":
+            self._error(command, text, reason)
+        else:
+            self._refuse_login(command, reader, text, reason)
         return True
 
     def _refuse_login(self, command: CommandSeen, reader: sasl.SaslReader, text: str, reason: str) -> None:

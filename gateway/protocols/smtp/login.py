@@ -48,6 +48,9 @@ class Logins(Conversation):
                 command, reader, 538, "5.7.11", "Encryption required for authentication", "cleartext_login"
             )
             return
+        if why := self.guard.no_logins():
+            self._refuse_login(command, reader, 454, "4.7.0", why, "closed")  # RFC 4954 6
+            return
         if self._offer is None or name not in self._offer.mechanisms:
             self._refuse_login(command, reader, 504, "5.5.4", "Unrecognized authentication type", "mechanism")
             return
