@@ -87,6 +87,9 @@ class HeadFile:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 json.dump({name: asdict(state) for name, state in known.items()}, file)
+            with contextlib.suppress(OSError):  # a command run by root leaves it its owner's
+                there = self.path.stat()
+                os.chown(fresh, there.st_uid, there.st_gid)
             fresh.replace(self.path)
             self._told = False
         except OSError as error:
@@ -221,7 +224,7 @@ def _rows(store: SqlStore, table: str) -> Iterator[tuple[int, str, tuple[Any, ..
     from .sql import CHAINED, listed
 
     sql = f"SELECT id, chain, {listed(CHAINED[table])} FROM {table} WHERE id > ? ORDER BY id LIMIT ?"
-    last = -1
+    last = -(1 << 63)  # whoever hides a row below zero hides nothing
     while True:
         page = list(store.query(sql, (last, _PAGE)))
         for ident, link, *row in page:

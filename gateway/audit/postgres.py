@@ -8,8 +8,10 @@ and a gateway writes some hundred rows a second.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ _PAGE = 5000
 #: One number for all gateways: who holds the lock brings the schema up to date, or adds to a chain.
 _LOCK = 0x6D61696C67617465
 _NUMERIC = 1700
+#: A placeholder, or what is quoted and may hold a question mark.
+_MARKS = re.compile(r"""'[^']*'|"[^"]*"|\?""")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -124,7 +128,7 @@ class PostgresStore(SqlStore):
         """Connect.  Raises StoreError."""
         self.close()
         try:
-            import pg8000.dbapi as driver
+            import pg8000.native as driver
         except ImportError:
             raise StoreError(
                 f"{self.name}: needs the driver pg8000: pip install 'mailgate[postgres]'"
@@ -132,8 +136,8 @@ class PostgresStore(SqlStore):
         where = self._target
         try:
             context = self._tls()
-            self._connection = driver.connect(
-                user=where.user,
+            self._connection = driver.Connection(
+                where.user,
                 password=where.password or None,
                 host=where.host,
                 port=where.port,
@@ -144,7 +148,6 @@ class PostgresStore(SqlStore):
                 application_name="mailgate",
             )
             self._connection.register_in_adapter(_NUMERIC, _number)
-            self._connection.autocommit = True
             with self._told():
                 self._prepare()
         except (OSError, driver.Error) as error:
@@ -196,7 +199,7 @@ class PostgresStore(SqlStore):
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Say in a StoreError what the driver and the server say."""
-        import pg8000.dbapi as driver
+        import pg8000.native as driver
 
         try:
             yield
@@ -211,10 +214,10 @@ class PostgresStore(SqlStore):
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         if self._connection is None:
             raise StoreError(f"{self.name}: not open")
-        cursor = self._connection.cursor()
-        cursor.paramstyle = "qmark"
-        cursor.execute(sql, tuple(parameters))
-        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        number = itertools.count()
+        sql = _MARKS.sub(lambda found: f":p{next(number)}" if found[0] == "?" else found[0], sql)
+        rows = self._connection.run(sql, **{f"p{place}": value for place, value in enumerate(parameters)})
+        return [tuple(row) for row in rows or ()]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -90,7 +90,7 @@ def test_a_newer_schema_is_refused_and_an_older_one_is_brought_up(tmp_path: Path
     store._run("INSERT INTO schema_version VALUES (99, 0)")
     store.close()
     for read_only in (False, True):
-        with pytest.raises(StoreError, match="version 99.*upgrade"):
+        with pytest.raises(StoreError, match=r"version 99.*upgrade"):
             SqliteStore(path, read_only=read_only).open()
 
 
