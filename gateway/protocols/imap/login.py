@@ -139,7 +139,7 @@ class Logins(Conversation):
         else:
             outcome = "failed"
         if login is not None:
-            reply = shown(status + b" " + rest, 100)
+            reply = shown(rest, 100)
             self._emit(LoginSeen(login.mechanism, login.user, outcome, login.reveals, login.sent, reply))
 
     def _forget_login(self, outcome: str) -> None:
