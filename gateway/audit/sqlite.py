@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -49,9 +50,13 @@ class SqliteStore(SqlStore):
         self.close()
         mode = "ro" if self._read_only else "rw"
         try:
-            if not self._read_only:
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # A file that is there is not opened here: closing it would end this process's locks on it.
+            if not self._read_only and not self.path.exists():
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             found = self.path.stat()
+            if not os.access(self.path, os.R_OK if self._read_only else os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             self._connection = sqlite3.connect(
                 f"file:{quote(str(self.path))}?mode={mode}",
                 uri=True,

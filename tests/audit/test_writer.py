@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -177,6 +179,56 @@ def test_the_end_does_not_wait_for_a_store_that_fails(scene: Scene) -> None:
         assert writer.lost == 10
         other.execute("COMMIT")
     other.close()
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from gateway.audit import writer as module
+from gateway.audit.sqlite import SqliteStore
+from tests.audit.samples import login
+from tests.support.processes import wait_until
+
+module.RETRY, module.RETRY_MOST = 0.05, 0.1
+reports = []
+writer = module.AuditWriter(SqliteStore(Path(sys.argv[1])), bound=2000, tell=reports.append)
+assert writer.wait_opened(5)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+number = 0
+while not reports:
+    writer.put(login(number))
+    number += 1
+    wait_until(lambda: reports or writer.waiting < 1000, 10, "room")
+assert reports[0].state == "outage" and not writer.healthy, reports
+for extra in range(5000):
+    writer.put(login(number + extra))
+number += 5000
+assert writer.lost >= 3000
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+wait_until(lambda: writer.healthy, 10, "the recovery")
+writer.close()
+print(reports[0].detail)
+print(number - writer.lost)
+"""
+
+
+def test_no_room_for_the_file_and_room_again(scene: Scene) -> None:
+    """A limit on the size of files is what a full disk is: a write that fails half-way."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(scene.path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    detail, kept = done.stdout.splitlines()[-2:]
+    assert "disk" in detail
+    assert scene.count() == int(kept)
+    connection = sqlite3.connect(scene.path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
 
 
 def test_putting_in_never_waits(scene: Scene) -> None:
