@@ -19,8 +19,8 @@ from .core.record import SessionRecord
 from .observe.audit import AuditSink
 from .observe.hub import Hub
 
-#: Seconds that a start waits for a store without which no login may be.
-OPEN_TIME = 2.0
+#: Seconds that a start, and a reload, wait for a store without which no login may be.
+OPEN_TIME, REOPEN_TIME = 2.0, 0.25
 CLOSED = "Not possible now, try again later"
 
 
@@ -91,7 +91,7 @@ class Audit:
             )
             self._sink = AuditSink([self._writer.put])
             if table.required:
-                self._writer.wait_opened(OPEN_TIME)
+                self._writer.wait_opened(OPEN_TIME if self._hub is None else REOPEN_TIME)
         if self._hub is not None and (old_sink or self._sink):
             self._hub.exchange(old_sink, self._sink)
         if old_writer is not None:

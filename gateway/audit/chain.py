@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +23,6 @@ import structlog
 if TYPE_CHECKING:
     from .sql import SqlStore
 
-#: The file of the ends is written at most once in so many seconds, and at the close.
-EVERY = 1.0
 _PAGE = 5000
 
 
@@ -69,14 +66,10 @@ class HeadFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._last = float("-inf")
         self._told = False
 
-    def write(self, heads: Mapping[str, ChainState], now: bool = False) -> None:
-        """Write the ends, but not too often.  now: do it all the same.  Never raises."""
-        if not now and time.monotonic() - self._last < EVERY:
-            return
-        self._last = time.monotonic()
+    def write(self, heads: Mapping[str, ChainState]) -> None:
+        """Write these ends, and keep the others.  Never raises: the first failure is told to the log."""
         try:
             known = self.read()
         except (OSError, ValueError):

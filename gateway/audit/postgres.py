@@ -26,8 +26,8 @@ from .chain import Chain, HeadFile
 from .sql import Row, SqlStore, listed
 from .store import StoreError
 
-#: Seconds for the connection and for each answer of the server.
-TIMEOUT = 10.0
+#: Seconds for each answer of the server, while writing and while reading for a report.
+TIMEOUT, READING_TIMEOUT = 10.0, 300.0
 _PAGE = 5000
 #: One number for all gateways: who holds the lock brings the schema up to date, or adds to a chain.
 _LOCK = 0x6D61696C67617465
@@ -114,12 +114,12 @@ class PostgresStore(SqlStore):
         read_only: bool = False,
         chain: Chain | None = None,
         head_file: HeadFile | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
     ) -> None:
         self._target = target(url)
         super().__init__(self._target.name, chain, head_file)
         self._read_only = read_only
-        self._timeout = timeout
+        self._timeout = timeout or (READING_TIMEOUT if read_only else TIMEOUT)
         self._connection: Any = None
         self._reading = 0
         self._frozen = False
@@ -189,7 +189,6 @@ class PostgresStore(SqlStore):
 
     def close(self) -> None:
         """Let go of the connection.  Never raises."""
-        self._flush_heads()
         connection, self._connection = self._connection, None
         self._reading, self._frozen = 0, False
         if connection is not None:

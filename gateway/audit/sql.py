@@ -71,7 +71,6 @@ class SqlStore(ABC):
         self.name = name
         self.chain = chain
         self._head_file = head_file
-        self._heads: dict[str, ChainState] = {}
 
     # -- what a dialect has ------------------------------------------------
 
@@ -179,12 +178,7 @@ class SqlStore(ABC):
 
     def _export(self, heads: dict[str, ChainState]) -> None:
         if self._head_file is not None and heads:
-            self._heads.update(heads)
-            self._head_file.write(self._heads)
-
-    def _flush_heads(self) -> None:
-        if self._head_file is not None and self._heads:
-            self._head_file.write(self._heads, now=True)
+            self._head_file.write(heads)
 
     # -- pruning -----------------------------------------------------------
 

@@ -102,7 +102,6 @@ class SqliteStore(SqlStore):
 
     def close(self) -> None:
         """Let go of the file.  Never raises."""
-        self._flush_heads()
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):

@@ -201,6 +201,9 @@ class AuditWriter:
         except StoreError as error:
             self._failed(error)
             return False
+        except Exception as error:  # noqa: BLE001 - the thread must not die
+            self._failed(StoreError(f"{type(error).__name__}: {error}"))
+            return False
         return True
 
     def _open(self) -> bool:

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 
 from ..core.rules import DEFAULT_MECHANISMS
@@ -74,6 +75,9 @@ def _audit(configuration: Configuration) -> Iterator[Found]:
             yield ("audit", "store"), f"is a folder: {file}", f'store = "{file}/audit.db"', False
         else:
             yield from _writable_folder(file.parent, ("audit", "store"), configuration)
+    if table.store is not None and "://" in table.store and find_spec("pg8000") is None:
+        hint = "pip install 'mailgate[postgres]'"
+        yield ("audit", "store"), "PostgreSQL needs the driver pg8000", hint, False
     if table.store is None and (table.required or table.chain or table.users == "pseudonym"):
         hint = 'store = "/var/lib/mailgate/audit.db"'
         yield ("audit",), "there is no audit without a store", hint, False
