@@ -61,9 +61,10 @@ class Audit:
         self._hub: Hub | None = None
         self._writer: AuditWriter | None = None
         self._sink: AuditSink | None = None
+        self._lock = threading.Lock()  # of the counts of writers that are no more
         self._past = {"login": 0, "event": 0, "program": 0}
         self._past_lost = 0
-        self._closing: list[threading.Thread] = []
+        self._retiring: dict[AuditWriter, threading.Thread] = {}
 
     def prepare(self, table: AuditTable) -> Callable[[], None]:
         """Read keys and the URL of a table; return what takes it into use.  Raises StartError."""
@@ -96,16 +97,17 @@ class Audit:
             self._hub.exchange(old_sink, self._sink)
         if old_writer is not None:
             # It may take a while, and the event loop can't wait.
-            self._closing = [one for one in self._closing if one.is_alive()]
             thread = threading.Thread(target=self._retire, args=(old_writer,), name="audit closing")
-            self._closing.append(thread)
+            self._retiring[old_writer] = thread
             thread.start()
 
     def _retire(self, writer: AuditWriter) -> None:
         writer.close()
-        for kind, count in writer.written.items():
-            self._past[kind] += count
-        self._past_lost += writer.lost
+        with self._lock:  # so that no count ever falls
+            for kind, count in writer.written.items():
+                self._past[kind] += count
+            self._past_lost += writer.lost
+            self._retiring.pop(writer, None)
 
     def attach(self, hub: Hub) -> None:
         """Have the hub show facts to the audit, from now on."""
@@ -121,11 +123,14 @@ class Audit:
 
     def figures(self) -> tuple[dict[str, int], int, int]:
         """Return what the metrics show: records written by kind, records lost, records that wait."""
-        writer = self._writer
-        if writer is None:
-            return dict(self._past), self._past_lost, 0
-        written = {kind: count + self._past[kind] for kind, count in writer.written.items()}
-        return written, self._past_lost + writer.lost, writer.waiting
+        with self._lock:
+            written, lost, waiting = dict(self._past), self._past_lost, 0
+            for writer in (*self._retiring, *([self._writer] if self._writer is not None else ())):
+                for kind, count in writer.written.items():
+                    written[kind] += count
+                lost += writer.lost
+                waiting += writer.waiting
+        return written, lost, waiting
 
     def _publish(self, report: Report) -> None:
         if self._hub is None or (report.state == "recovered" and not report.lost):
@@ -140,7 +145,7 @@ class Audit:
         if self._writer is not None:
             self._retire(self._writer)
             self._writer = None
-        for thread in self._closing:
+        for thread in list(self._retiring.values()):
             thread.join(5.0)
 
 

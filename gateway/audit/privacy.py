@@ -88,25 +88,34 @@ class Privacy:
             if isinstance(record, LoginRecord):
                 changes["network"] = changes["address"]
         if self._pseudonyms is not None:
-            if user:
-                pseudonym = self._pseudonyms.of(user)
-                changes["user"] = pseudonym
-                hide += [(name, pseudonym) for name in (given, user) if len(name) > 2]
-                if record.time - self._stored.get(pseudonym, -_DAY) >= _DAY:
-                    if len(self._stored) >= _REMEMBERED:
-                        self._stored.clear()
-                    self._stored[pseudonym] = record.time
-                    yield PseudonymRecord(pseudonym, record.time, self._pseudonyms.seal(user, pseudonym))
+            names = {"user": user}
+            if isinstance(record, LoginRecord):
+                names["tls_client"] = record.tls_client
+            for field, name in names.items():
+                if name:
+                    changes[field] = pseudonym = self._pseudonyms.of(name)
+                    hide += [(one, pseudonym) for one in (given, name) if len(one) > 2]
+                    if (sealed := self._sealed(name, pseudonym, record.time)) is not None:
+                        yield sealed
             if isinstance(record, LoginRecord):
                 changes["user_given"] = changes.get("user", "")
-                if record.tls_client:
-                    changes["tls_client"] = self._pseudonyms.of(record.tls_client)
         if isinstance(record, LoginRecord):
             changes["client_name"] = _hidden(record.client_name, hide)
+            changes["client_program"] = _hidden(record.client_program, hide)
         else:
             changes["detail"] = _hidden(record.detail, hide)
             changes["data"] = {name: _hidden(value, hide) for name, value in record.data.items()}
         yield replace(record, **changes)  # type: ignore[arg-type]
+
+    def _sealed(self, name: str, pseudonym: str, time: int) -> PseudonymRecord | None:
+        """Return whom a pseudonym stands for, where that is to be stored again."""
+        assert self._pseudonyms is not None
+        if time - self._stored.get(pseudonym, -_DAY) < _DAY:
+            return None
+        if len(self._stored) >= _REMEMBERED:
+            self._stored.clear()
+        self._stored[pseudonym] = time
+        return PseudonymRecord(pseudonym, time, self._pseudonyms.seal(name, pseudonym))
 
     def _cut_anew(self, address: str) -> str:
         """Return the network that an address, or a smaller network, lies in."""

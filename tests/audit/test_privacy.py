@@ -45,17 +45,21 @@ def test_addresses_are_cut_wherever_they_stand() -> None:
 def test_users_become_pseudonyms_that_the_key_resolves() -> None:
     pseudonyms = Pseudonyms(KEY)
     privacy = Privacy(None, pseudonyms)
-    mapping, kept = privacy(login(tls_client="CN=Alice Example", client_name="pc-of-alice@example.org"))
+    mapping, other, kept = privacy(
+        login(tls_client="CN=Alice Example", client_name="pc-of-alice@example.org")
+    )
+    assert isinstance(other, PseudonymRecord) and isinstance(kept, LoginRecord)
+    assert pseudonyms.unseal(other.sealed, kept.tls_client) == "CN=Alice Example"
     assert isinstance(mapping, PseudonymRecord) and isinstance(kept, LoginRecord)
     assert kept.user == kept.user_given == mapping.pseudonym and kept.user.startswith("u-")
     for text in (repr(mapping), repr(kept)):
         assert "alice" not in text.lower()
     assert pseudonyms.unseal(mapping.sealed, mapping.pseudonym) == "alice@example.org"
     assert Pseudonyms(KEY).of("alice@example.org") == kept.user
-    other = Pseudonyms(b"another key of thirty-two octets")
-    assert other.of("alice@example.org") != kept.user
+    stranger = Pseudonyms(b"another key of thirty-two octets")
+    assert stranger.of("alice@example.org") != kept.user
     with pytest.raises(SealError, match="not sealed with this key"):
-        other.unseal(mapping.sealed, mapping.pseudonym)
+        stranger.unseal(mapping.sealed, mapping.pseudonym)
     with pytest.raises(SealError):
         pseudonyms.unseal(mapping.sealed, "u-another")
     (kept,) = privacy(event())
