@@ -20,7 +20,9 @@ import pytest
 from gateway.demo.certificates import Authority
 from tests.cli.support import mailgate
 from tests.demo.conftest import Upstream
+from tests.support.dovecot import Dovecot
 from tests.support.gateway import RunningGateway
+from tests.support.postfix import Postfix
 from tests.support.postgres import Postgres
 from tests.support.processes import free_port, wait_until
 
@@ -249,6 +251,39 @@ def _no_secrets(folder: Path, passwords: list[str]) -> None:
             forms += [base64.b64encode(b"\0" * pad + octets)[(pad * 8 + 5) // 6 : -4] for pad in range(3)]
             for form in forms:
                 assert len(form) < 4 or form not in content, f"{password} in {path}"
+
+
+class RealServers:
+    """Dovecot and Postfix, where a scene has the embedded upstream."""
+
+    def __init__(self, dovecot: Dovecot, postfix: Postfix) -> None:
+        self.users = dovecot.users
+        self.ports = {**dovecot.ports, "smtp": postfix.ports["smtp"]}
+
+
+def test_real_servers(tmp_path: Path, dovecot: Dovecot, postfix: Postfix, authority: Authority) -> None:
+    servers = RealServers(dovecot, postfix)
+    scene = Scene(tmp_path, servers, authority, "required = true")  # type: ignore[arg-type]
+    assert scene.smtp("alice", "PLAIN")[0] == 235
+    assert scene.smtp("alice", "CRAM-MD5", tls=True)[0] == 235
+    assert scene.smtp("alice", "LOGIN", "wrong-hunter2")[0] == 535
+    assert scene.pop3("bob").startswith("+OK")
+    assert scene.pop3("bob", WRONG).startswith("-ERR")
+    assert scene.imap("dave") == "OK"
+    assert "AUTHENTICATIONFAILED" in scene.imap("dave", WRONG)
+    assert scene.imap("alice", sasl=True, tls=True) == "OK"
+    assert [row[:5] for row in scene.logins(8)] == [
+        ("smtp", "PLAIN", "alice", "ok", "235 2.7.0"),
+        ("smtp", "CRAM-MD5", "alice", "ok", "235 2.7.0"),
+        ("smtp", "LOGIN", "alice", "failed", "535 5.7.8"),
+        ("pop3", "USER", "bob", "ok", "+OK"),
+        ("pop3", "USER", "bob", "failed", "-ERR [AUTH]"),
+        ("imap", "LOGIN", "dave", "ok", "OK"),
+        ("imap", "LOGIN", "dave", "failed", "NO [AUTHENTICATIONFAILED]"),
+        ("imap", "PLAIN", "alice", "ok", "OK"),
+    ]
+    assert scene.gateway.stop() == 0
+    _no_secrets(scene.directory, [*servers.users.values(), WRONG, "wrong-hunter2"])
 
 
 def test_mail_goes_on_while_the_store_fails(scene_of: Maker) -> None:
