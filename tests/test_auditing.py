@@ -33,9 +33,9 @@ class Scene:
         self.audit = Audit(lambda call, *arguments: call(*arguments))
 
     def use(self, attach: bool = False, **fields: object) -> None:
-        self.audit.prepare(Table(**fields))()  # type: ignore[arg-type]
         if attach:
             self.audit.attach(self.hub)
+        self.audit.prepare(Table(**fields))()  # type: ignore[arg-type]
 
     def log_in(self) -> None:
         publish(self.hub, record(), LoginSeen("PLAIN", "alice", "ok", True, True, "OK"))

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,6 +92,33 @@ class HeadFile:
                     "audit chain head not kept", path=str(self.path), why=error.strerror or str(error)
                 )
             self._told = True
+
+    def compare(self, state: ChainState) -> None:
+        """See whether a store has gone back behind what this file knows, before it is written over.
+
+        If so, the file is kept under another name for ``verify``, and the log is told.  Never raises.
+        """
+        try:
+            known = self.read().get(state.name)
+        except (OSError, ValueError):
+            return
+        if (
+            known is None
+            or known.count < state.count
+            or (known.count, known.head) == (state.count, state.head)
+        ):
+            return
+        aside = self.path.with_name(f"{self.path.name}.{int(time.time())}")
+        with contextlib.suppress(OSError):
+            aside.write_bytes(self.path.read_bytes())
+            aside.chmod(0o600)
+        structlog.get_logger().error(
+            "audit chain has gone back",
+            table=state.name,
+            known=known.count,
+            there=state.count,
+            kept=str(aside),
+        )
 
     def read(self) -> dict[str, ChainState]:
         """Return the ends.  Raises OSError, ValueError."""

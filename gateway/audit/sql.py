@@ -157,6 +157,8 @@ class SqlStore(ABC):
             return {}
         # Read anew each time: another gateway, or one that is being replaced, may write as well.
         state = self._state(table) or ChainState(table)
+        if self._head_file is not None:
+            self._head_file.compare(state)
         head = state.head
         linked = []
         for row in rows:

@@ -107,6 +107,28 @@ def test_a_tail_cut_with_its_end_shows_by_the_end_kept_elsewhere(scene: Scene, t
     assert "knows 110 records, here are 100" in told
 
 
+def test_evidence_of_an_older_copy_is_not_written_over(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An older copy is put back, and the gateway goes on with it: the end that was known is kept aside."""
+    old = scene.path.read_bytes()
+    scene.store.open()
+    scene.store.write([login(number) for number in range(100, 110)])
+    scene.store.close()
+    assert "gone back" not in capsys.readouterr().out
+    for path in tmp_path.glob("audit.db*"):
+        path.unlink()
+    scene.path.write_bytes(old)
+    scene.store.open()
+    scene.store.write([login(number) for number in range(200, 230)])
+    scene.store.close()
+    assert "audit chain has gone back" in capsys.readouterr().out
+    assert scene.findings(head=True) == []
+    (aside,) = tmp_path.glob("audit.head.*")
+    scene.head = HeadFile(aside)
+    assert any("written anew" in one for one in scene.findings(head=True))
+
+
 def test_a_chain_written_anew_without_a_key_shows_by_the_end_kept_elsewhere(tmp_path: Path) -> None:
     scene = Scene(tmp_path, key=b"")
     scene.tamper("UPDATE logins SET outcome = 'failed' WHERE id = 50")
