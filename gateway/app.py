@@ -22,6 +22,7 @@ from twisted.internet import defer, threads
 from . import __version__
 from .admin.lag import LagMeter
 from .admin.server import AdminServer
+from .auditing import Audit, on_loop
 from .config.errors import ConfigurationError, StartError
 from .config.model import Configuration, PolicyTable
 from .config.model import Listener as ListenerTable
@@ -30,6 +31,7 @@ from .config.reading import read
 from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
 from .core.facts import Fact
+from .core.gate import Need
 from .core.policy import Policy, PolicyBook, Spared, Users
 from .core.record import SessionRecord
 from .core.steps import Stage
@@ -141,12 +143,19 @@ class Parts:
     """What one reading of the configuration gives: everything that a reload exchanges."""
 
     def __init__(
-        self, configuration: Configuration, runner: TwistedRunner, spool: SpoolSettings, kept: Kept
+        self,
+        configuration: Configuration,
+        runner: TwistedRunner,
+        spool: SpoolSettings,
+        kept: Kept,
+        audit: Audit,
     ) -> None:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
         self._kept = kept
         self.policies = PolicyBook([_policy(table) for table in configuration.policies])
+        self._audit = audit
+        self.use_audit = audit.prepare(configuration.audit)
         try:
             kept_in = configuration.quarantine_place()
             self.quarantine = (
@@ -208,6 +217,7 @@ class Parts:
                 for plugin in self.plugins
                 if plugin.watches(table.name) and any(overrides(plugin, f"on_{hook}") for hook in HOOKS)
             ),
+            barrier=self._barrier if self.configuration.audit.required else None,
             proxy_from=tuple(table.proxy_protocol_from),
             trusted=tuple(table.trusted_networks),
             max_connections=limits.connections,
@@ -215,6 +225,10 @@ class Parts:
             rate_per_address=limits.connection_rate,
             greeting_delay=table.smtp.greeting_delay if table.protocol in ("smtp", "lmtp") else 0.0,
         )
+
+    def _barrier(self, address: str, user: str) -> Need | None:
+        """Say what a login lacks whatever the policies are."""
+        return Need.AUDIT if self._audit.closed else None
 
 
 def _policy(table: PolicyTable) -> Policy:
@@ -327,7 +341,8 @@ class Gateway:
         self._runner = TwistedRunner(reactor)
         self._spool = SpoolSettings(configuration.spool.directory, configuration.spool.memory)
         self._kept = Kept(configuration)
-        self._parts = Parts(configuration, self._runner, self._spool, self._kept)
+        self.audit = Audit(on_loop(reactor))
+        self._parts = Parts(configuration, self._runner, self._spool, self._kept, self.audit)
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
         self.metrics = self._make_metrics()
@@ -339,6 +354,7 @@ class Gateway:
         self.metrics.watch_threads(lambda: self._runner.plugin_threads.hanging)
         self.metrics.watch_views(self._kept.figures)
         self.metrics.watch_quarantine(self._quarantine_figures)
+        self.metrics.watch_audit(self.audit.figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)
@@ -406,6 +422,8 @@ class Gateway:
         """Begin to accept."""
         self._reactor.suggestThreadPoolSize(THREADS)
         self._parts.pipeline.start()
+        self._parts.use_audit()  # when the user is whom it will stay
+        self.audit.attach(self.hub)
         self.sessions.start()
         self._lag.start()
         self._purge()
@@ -462,7 +480,7 @@ class Gateway:
 
     def reload(self, configuration: Configuration) -> None:
         """Build new, swap, let old sessions end.  Raises StartError, and then nothing has changed."""
-        parts = Parts(configuration, self._runner, self._spool, self._kept)
+        parts = Parts(configuration, self._runner, self._spool, self._kept, self.audit)
         fresh: dict[str, Listener] = {}
         kept: dict[str, Listener] = {}
         by_address = {(one.host, one.port): one for one in self.listeners.values()}
@@ -479,6 +497,7 @@ class Gateway:
                 listener.stop()
             self._parts = old_parts
             raise
+        parts.use_audit()
         for name, listener in kept.items():
             listener.settings = parts.settings[name]
         for listener in self.listeners.values():
@@ -541,7 +560,8 @@ class Gateway:
         return done
 
     def close(self) -> None:
-        """Close the sinks: call it when the reactor has stopped."""
+        """Close the audit and the sinks: call it when the reactor has stopped."""
+        self.audit.close()
         self.hub.close()
 
 

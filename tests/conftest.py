@@ -18,6 +18,8 @@ from tests.support.dovecot import Dovecot
 from tests.support.exim import PROGRAM as EXIM
 from tests.support.exim import Exim
 from tests.support.postfix import Postfix
+from tests.support.postgres import FOLDERS as POSTGRES
+from tests.support.postgres import Postgres
 
 
 def need(*programs: str) -> None:
@@ -80,6 +82,15 @@ def cyrus(rig_directory: Path, authority: Authority) -> Iterator[Cyrus]:
     if not CYRUS.exists() and os.environ.get("MAILGATE_NO_SKIPS") != "1":
         pytest.skip("not installed: cyrus")
     server = Cyrus(rig_directory, authority)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(rig_directory: Path) -> Iterator[Postgres]:
+    if not POSTGRES and os.environ.get("MAILGATE_NO_SKIPS") != "1":
+        pytest.skip("not installed: postgresql")
+    server = Postgres(rig_directory)
     yield server
     server.stop()
 

@@ -61,4 +61,15 @@ class ProgramRecord:
     program: str
 
 
+@dataclass(frozen=True, slots=True)
+class PseudonymRecord:
+    """Whom a pseudonym stands for, readable with the key only; table ``pseudonyms``."""
+
+    pseudonym: str  # "u-3f9c..."
+    time: int
+    sealed: str  # the normalised user, encrypted, as base64
+
+
 AuditRecord = LoginRecord | EventRecord | ProgramRecord
+#: What a store takes: what is audited, and what a privacy mode adds.
+StoredRecord = LoginRecord | EventRecord | ProgramRecord | PseudonymRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from .record import AuditRecord
+from .record import StoredRecord
 
 
 class StoreError(Exception):
@@ -18,7 +18,7 @@ class AuditStore(Protocol):
     def open(self) -> None:
         """Connect, and bring the schema up to date by the numbered migrations."""
 
-    def write(self, records: Sequence[AuditRecord]) -> None:
+    def write(self, records: Sequence[StoredRecord]) -> None:
         """Write a batch as one transaction: all of it, or none."""
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("inspecting", "Show what is in a message, and what the plugins make of it."),
     "plugin": ("plugins", "List plugins, show one, begin one of your own."),
     "quarantine": ("quarantining", "List, show, release and delete quarantined messages."),
+    "audit": ("auditing", "Verify and prune the audit of logins; resolve its pseudonyms."),
     "replay": ("replaying", "Run a recorded session through the engine, and show the steps."),
     "version": ("version", "Show the versions of mailgate and of what it stands on."),
     "completion": ("completing", "Print a shell's completion script."),

@@ -49,6 +49,7 @@ def check(configuration: Configuration) -> Iterator[Found]:
     if configuration.views.verdicts is not None:
         yield from _writable_folder(configuration.views.verdicts.parent, ("views", "verdicts"), configuration)
     yield from _quarantine(configuration)
+    yield from _audit(configuration)
     directory = configuration.spool.directory
     if directory is not None:
         yield from _writable_folder(directory, ("spool", "directory"), configuration)
@@ -63,6 +64,44 @@ def check(configuration: Configuration) -> Iterator[Found]:
             pwd.getpwnam(configuration.user)
         except KeyError:
             yield ("user",), f'there is no user "{configuration.user}"', "", False
+
+
+def _audit(configuration: Configuration) -> Iterator[Found]:
+    """Find what the audit lacks: folders, keys; and switches that have nothing to do."""
+    table = configuration.audit
+    if table.store is not None and "://" not in table.store:
+        file = FilePath(table.store)
+        if file.is_dir():
+            yield ("audit", "store"), f"is a folder: {file}", f'store = "{file}/audit.db"', False
+        else:
+            yield from _writable_folder(file.parent, ("audit", "store"), configuration)
+    if table.store is not None and "://" in table.store and find_spec("pg8000") is None:
+        hint = "pip install 'mailgate[postgres]'"
+        yield ("audit", "store"), "PostgreSQL needs the driver pg8000", hint, False
+    if table.store is None and (table.required or table.chain or table.users == "pseudonym"):
+        hint = 'store = "/var/lib/mailgate/audit.db"'
+        yield ("audit",), "there is no audit without a store", hint, False
+    if table.users == "pseudonym" and table.pseudonym_key is None:
+        hint = "openssl rand -hex 32 > pseudonym.key"
+        yield ("audit", "users"), "pseudonyms need a pseudonym_key", hint, False
+    for name, key in (("chain_key", table.chain_key), ("pseudonym_key", table.pseudonym_key)):
+        if key is not None:
+            yield from _key(key, ("audit", name))
+    if table.chain_head is not None:
+        yield from _writable_folder(table.chain_head.parent, ("audit", "chain_head"), configuration)
+    for name in ("chain_key", "chain_head"):
+        if getattr(table, name) is not None and not table.chain:
+            yield ("audit", name), "the chain is off", "chain = true", True
+
+
+def _key(path: FilePath, where: Where) -> Iterator[Found]:
+    hint = f"openssl rand -hex 32 > {path}; chmod 600 {path}"
+    unreadable = list(_readable(path, where))
+    yield from unreadable
+    if not unreadable and len(path.read_bytes().rstrip(b"\r\n")) < 32:
+        yield where, "a key has 32 octets or more", hint, False
+    elif not unreadable and path.stat().st_mode & 0o007:
+        yield where, "others may read this key", f"chmod 600 {path}", False
 
 
 def _addresses(configuration: Configuration) -> Iterator[Found]:

@@ -19,7 +19,7 @@ _SIZES = {
 }  # fmt: skip
 
 
-def duration(value: object) -> float:
+def duration(value: object, longest: float = _YEAR) -> float:
     """Read ``30s``, ``10m``, ``1h30m`` into seconds; a bare number is seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
@@ -30,8 +30,8 @@ def duration(value: object) -> float:
         raise ValueError('not a duration; write it like "30s", "10m", "1h30m"')
     if seconds < 0:
         raise ValueError("a duration can't be negative")
-    if not math.isfinite(seconds) or seconds > _YEAR:
-        raise ValueError("a duration can't be longer than 365d")
+    if not math.isfinite(seconds) or seconds > longest:
+        raise ValueError(f"a duration can't be longer than {longest / 86400:g}d")
     return seconds
 
 
@@ -41,6 +41,11 @@ def positive_duration(value: object) -> float:
     if not seconds:
         raise ValueError("must be more than 0s")
     return seconds
+
+
+def retention(value: object) -> float:
+    """Read how long something is kept: a duration of up to ten years."""
+    return duration(value, longest=10 * _YEAR)
 
 
 def size(value: object) -> int:
@@ -181,6 +186,17 @@ def log_output(value: object, info: ValidationInfo) -> str:
     return str(value) if value in ("stderr", "stdout") else str(path(value, info))
 
 
+def audit_store(value: object, info: ValidationInfo) -> str:
+    """Read where the audit is kept: a file's path, or a URL of PostgreSQL."""
+    if isinstance(value, str) and "://" in value:
+        if not re.match(r"postgres(ql)?://[^/]*/[^/?]+", value):
+            raise ValueError(
+                'not a path, nor a URL like "postgresql://mailgate@db.example.org/audit?passfile=secret"'
+            )
+        return value
+    return str(path(value, info))
+
+
 def share(value: object) -> float:
     """Read ``25%`` or a number from 0 to 1."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
@@ -224,6 +240,7 @@ def _text(value: Any) -> str:
 
 
 Duration = Annotated[float, BeforeValidator(duration)]
+Retention = Annotated[float, BeforeValidator(retention)]
 PositiveDuration = Annotated[float, BeforeValidator(positive_duration)]
 Moment = Annotated[float, BeforeValidator(moment)]
 Size = Annotated[int, BeforeValidator(size)]
@@ -238,4 +255,5 @@ FilePath = Annotated[Path, BeforeValidator(path)]
 OwnName = Annotated[str, BeforeValidator(own_name)]
 ServerName = Annotated[str, BeforeValidator(server_name)]
 GreetingText = Annotated[str, BeforeValidator(greeting_text)]
+AuditStore = Annotated[str, BeforeValidator(audit_store)]
 LogOutput = Annotated[str, BeforeValidator(log_output)]

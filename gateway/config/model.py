@@ -13,6 +13,7 @@ from ..inspection.loader import PluginSpec
 from ..inspection.quarantine_places import Folder, Objects, Place
 from .kinds import (
     Address,
+    AuditStore,
     Duration,
     FilePath,
     GreetingText,
@@ -23,6 +24,7 @@ from .kinds import (
     OwnName,
     PluginUse,
     PositiveDuration,
+    Retention,
     ServerName,
     Share,
     Size,
@@ -115,6 +117,35 @@ class Quarantine(Table):
     """how long messages are kept, in seconds"""
     max_size: Size = 10 * 1024 * 1024 * 1024
     """octets of all messages; 0 is no bound; what is too much is a temporary failure"""
+
+
+class Audit(Table):
+    """``[audit]``: every login attempt and security event, kept for reports."""
+
+    store: AuditStore | None = None
+    """an SQLite file, or a URL of PostgreSQL; without one there is no audit"""
+    required: Switch = False
+    """refuse new logins, as a temporary failure, while the store can't be written"""
+    retention: Retention = 400 * 86400.0
+    """how long records are kept, in seconds; 0 keeps them for ever"""
+    queue: Annotated[Count, Field(ge=100, le=10_000_000)] = 20_000
+    """records that wait while the store can't be written; what comes then is lost and counted"""
+    chain: Switch = False
+    """chain the records by hashes, so that tampering shows: `mailgate audit verify`"""
+    chain_key: FilePath | None = None
+    """a file with the chain's key (HMAC); without one, who can write to the store can chain anew"""
+    chain_head: FilePath | None = None
+    """a file, away from the store, with the chain's end: shows a tail that was cut off"""
+    addresses: Literal["full", "prefix"] = "full"
+    """prefix: keep the networks of clients only"""
+    prefix_ipv4: Annotated[Count, Field(ge=8, le=32)] = 24
+    """the length of what is kept of an IPv4 address"""
+    prefix_ipv6: Annotated[Count, Field(ge=16, le=128)] = 48
+    """the length of what is kept of an IPv6 address"""
+    users: Literal["full", "pseudonym"] = "full"
+    """pseudonym: keep users as pseudonyms, which the key resolves: `mailgate audit resolve`"""
+    pseudonym_key: FilePath | None = None
+    """a file with the pseudonyms' key"""
 
 
 class GlobalLimits(Table):
@@ -429,6 +460,8 @@ class Configuration(Table):
     """how messages are taken apart for plugins"""
     quarantine: Quarantine = Quarantine()
     """where messages are kept that a plugin has quarantined"""
+    audit: Audit = Audit()
+    """every login attempt and security event, kept for reports"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)

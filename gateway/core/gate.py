@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -65,6 +66,10 @@ _WARNINGS = {
     Need.AUDIT: "",
 }
 ALLOWED = Ruling()
+
+
+#: Asked with a client's address and a user ("" while not known): what a login lacks now, or None.
+Barrier = Callable[[str, str], Need | None]
 
 
 class Gate(Protocol):

@@ -24,6 +24,7 @@ REFUSALS = (
 )
 UPSTREAM_REASONS = ("refused", "timeout", "dns", "tls", "certificate", "unreachable")
 ACTIONS = ("passed", "rewritten", "rejected", "quarantined", "discarded", "deferred", "aborted")
+AUDIT_KINDS = ("login", "event", "program")
 VERDICTS = ("pass", "modify", "reject", "quarantine", "discard")
 LEGS = ("client", "upstream")
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")

@@ -30,6 +30,7 @@ from ..core.record import SessionRecord
 from ..core.steps import ExtensionStruck, Fault, LoginSeen, ReplySeen, TlsStarted
 from .catalogue import (
     ACTIONS,
+    AUDIT_KINDS,
     COMMAND_SECONDS,
     MECHANISMS,
     OUTCOMES,
@@ -77,6 +78,11 @@ class Metrics(Catalogue, Sink, Collector):
         self._dropped: Callable[[], float] = lambda: 0
         self._quarantine: Callable[[], tuple[float, float, float]] = lambda: (0, 0, 0)
         self._views: Callable[[], tuple[float, float, float, float]] = lambda: (0, 0, 0, 0)
+        self._audit: Callable[[], tuple[Mapping[str, float], float, float]] = lambda: (
+            dict.fromkeys(AUDIT_KINDS, 0),
+            0,
+            0,
+        )
         self.expect(listeners, upstreams, plugins, shadows)
         registry.register(self)
         if process:
@@ -104,6 +110,10 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_quarantine(self, figures: Callable[[], tuple[float, float, float]]) -> None:
         """Show the quarantine: messages, octets, failures to keep one."""
         self._quarantine = figures
+
+    def watch_audit(self, figures: Callable[[], tuple[Mapping[str, float], float, float]]) -> None:
+        """Show the audit: records written by kind, records lost, records that wait."""
+        self._audit = figures
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Show how many log lines were dropped; ``dropped`` may be called from another thread."""
@@ -278,6 +288,15 @@ class Metrics(Catalogue, Sink, Collector):
         yield CounterMetricFamily(
             "mailgate_quarantine_failures", "Messages that could not be quarantined.", failed
         )
+        written, lost, waiting = self._audit()
+        records = CounterMetricFamily(
+            "mailgate_audit_records", "Records that the audit's store has taken.", labels=("kind",)
+        )
+        for kind, taken in written.items():
+            records.add_metric((kind,), taken)
+        yield records
+        yield CounterMetricFamily("mailgate_audit_lost", "Records that the audit has lost.", lost)
+        yield GaugeMetricFamily("mailgate_audit_queue", "Records that wait to be written.", waiting)
         sinks = CounterMetricFamily("mailgate_sink_errors", "Facts that a sink failed on.", labels=("sink",))
         for name, count in (self._hub.failures.copy() if self._hub else {}).items():
             sinks.add_metric((name,), count)

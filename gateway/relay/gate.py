@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..core.facts import EventKind, SecurityEvent
-from ..core.gate import ALLOWED, Need, Ruling
+from ..core.gate import ALLOWED, Barrier, Ruling
 from ..core.policy import Policy, PolicyBook, parsed, rule
 from ..core.record import SessionRecord
-
-#: What is asked of the whole process at each login: "" lets it go on, else what it lacks.
-Barrier = Callable[[str, str], Need | None]
 
 
 class SessionGate:

@@ -173,9 +173,10 @@ class Session:
                 self._input(self._engine.fail, Trouble.TOO_MANY)
             return
         self._publish(SessionOpened())
-        if settings.policies.policies:
-            gate = SessionGate(settings.policies, record, record.started, self._publish)
-            self._engine.gate = gate
+        if settings.policies.policies or settings.barrier is not None:
+            self._engine.gate = SessionGate(
+                settings.policies, record, record.started, self._publish, settings.barrier
+            )
         if self._guard is not None and (why := self._guard.connect()):
             self._publish(ConnectionRefused("plugin"))
             if settings.tls_mode == "implicit":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..core.engine import Engine
+from ..core.gate import Barrier
 from ..core.policy import PolicyBook
 from ..core.rules import Rules
 from ..core.steps import Stage
@@ -74,6 +75,7 @@ class SessionSettings:
     quarantine: Quarantine | None = None
     policies: PolicyBook = field(default_factory=lambda: PolicyBook(()))
     guards: tuple[LoadedPlugin, ...] = ()  # plugins that answer when clients connect, command, log in
+    barrier: Barrier | None = None  # asked at each login, before the policies
     proxy_from: tuple[Network, ...] = ()
     trusted: tuple[Network, ...] = ()
     max_connections: int = 0

@@ -372,7 +372,7 @@ def test_the_example_names_every_option():
 
     def fields(model: type[BaseModel]):
         for name, field in model.model_fields.items():
-            yield name
+            yield field.alias or name
             inner = table_of(field.annotation)
             if inner is not None:
                 yield from fields(inner)
@@ -388,7 +388,15 @@ def test_the_example_passes_as_it_is(tmp_path):
 def test_what_the_example_leaves_out_is_right_too(tmp_path):
     """With everything uncommented only what it refers to is missing: files, the user."""
     tomllib.loads(BARE)
-    about = ("no such file", "no such folder", "no user", "key_log", "a client certificate needs", "either")
+    about = (
+        "no such file",
+        "no such folder",
+        "no user",
+        "key_log",
+        "a client certificate needs",
+        "chain is off",
+        "give either",
+    )
     assert [line for line in told(BARE, tmp_path) if not any(word in line for word in about)] == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.facts import SessionOpened
 from gateway.core.steps import ORDERS
+from gateway.observe.audit import AuditSink
 from gateway.observe.command_log import CommandLog
 from gateway.observe.hub import Hub
 from gateway.observe.transcript import Choice, Transcripts
@@ -47,7 +48,8 @@ ODD: dict[str, tuple[str, list[bytes]]] = {
 def test_no_log_line_holds_a_secret(name: str) -> None:
     protocol, said = (TALKS | ODD)[name]
     lines = Kept()
-    hub = Hub([CommandLog(lines, level="debug")])
+    audit = AuditSink([lambda kept: lines.append(repr(kept))])
+    hub = Hub([CommandLog(lines, level="debug"), audit])
     about = record(protocol)
     hub.publish(about, SessionOpened(), NOW)
     talk = Talk(

@@ -58,7 +58,11 @@ class Process:
     """A program that runs for a test; its output goes to a file."""
 
     def __init__(
-        self, command: Sequence[str], output: Path, environment: dict[str, str] | None = None
+        self,
+        command: Sequence[str],
+        output: Path,
+        environment: dict[str, str] | None = None,
+        user: str | None = None,
     ) -> None:
         self.output = output
         with output.open("ab") as file:
@@ -68,6 +72,7 @@ class Process:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=user,
                 env={**os.environ, **(environment or {})},
             )
 
