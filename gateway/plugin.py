@@ -89,6 +89,17 @@ from .inspection.html import (
     tokens,
 )
 from .inspection.html_body import body_begins
+from .inspection.mailauth.authentication import (
+    Authentication,
+    Sender,
+    authenticate,
+    is_within,
+    sender_before,
+)
+from .inspection.mailauth.dmarc import is_aligned
+from .inspection.mailauth.keyring import OVERSIGNED_FIELDS, SIGNED_FIELDS, DkimKey, Keyring
+from .inspection.mailauth.lookups import Resolver, TemporaryError, read_server
+from .inspection.mailauth.results import claims_results, says_pass, write_results
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
@@ -121,17 +132,21 @@ __all__ = [
     "HTML_TYPES",
     "LIMIT_DEFECTS",
     "OBJECTS",
+    "OVERSIGNED_FIELDS",
     "PLAIN_TYPES",
     "RISKY_EXTENSIONS",
     "RUNNING_SCHEMES",
+    "SIGNED_FIELDS",
     "TYPE_NAMES",
     "Allow",
     "Answer",
     "Attribute",
+    "Authentication",
     "Command",
     "Defect",
     "DefectKind",
     "Discard",
+    "DkimKey",
     "EditError",
     "Edits",
     "Embedded",
@@ -140,6 +155,7 @@ __all__ = [
     "Field",
     "FieldName",
     "HostList",
+    "Keyring",
     "Kind",
     "Login",
     "Message",
@@ -152,7 +168,9 @@ __all__ = [
     "Quarantine",
     "Refuse",
     "Reject",
+    "Resolver",
     "Sanitiser",
+    "Sender",
     "Services",
     "SessionRecord",
     "Signed",
@@ -161,6 +179,7 @@ __all__ = [
     "Span",
     "Stage",
     "Tag",
+    "TemporaryError",
     "Token",
     "Trouble",
     "UnpackLimits",
@@ -169,9 +188,11 @@ __all__ = [
     "Verdict",
     "VisibleText",
     "absolute",
+    "authenticate",
     "blotted",
     "bodies",
     "body_begins",
+    "claims_results",
     "clean_url",
     "compile_expression",
     "decode_references",
@@ -187,8 +208,10 @@ __all__ = [
     "find_urls",
     "for_part",
     "in_share",
+    "is_aligned",
     "is_field_name",
     "is_web",
+    "is_within",
     "joined",
     "lay_in",
     "mask",
@@ -197,7 +220,10 @@ __all__ = [
     "plain_css",
     "plain_domain",
     "quiet_tags",
+    "read_server",
+    "says_pass",
     "scheme_of",
+    "sender_before",
     "shown",
     "shown_host",
     "squeezed",
@@ -206,4 +232,5 @@ __all__ = [
     "url_spans",
     "visible_text",
     "web_host",
+    "write_results",
 ]

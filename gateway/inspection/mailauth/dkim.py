@@ -9,10 +9,12 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ..fields import Field
 from ..part import Part
 from .canonical import Bodies, Fields, canonical_field
-from .keys import BadKey, KeyRecord, PrivateKey, PublicKey, RSAPrivateKey, read_record, sign, verifies
+from .keys import BadKey, KeyRecord, PrivateKey, PublicKey, read_record, sign, verifies
 from .lookups import Lookup, TemporaryError
 from .tags import BadTags, decode_base64, read_number, read_tags, without_blanks, without_signature
 
@@ -210,7 +212,7 @@ class Signer:
     @property
     def algorithm(self) -> str:
         """As the tag a= names it."""
-        return "rsa-sha256" if isinstance(self.key, RSAPrivateKey) else "ed25519-sha256"
+        return "ed25519-sha256" if isinstance(self.key, Ed25519PrivateKey) else "rsa-sha256"
 
     def sign(self, root: Part, bodies: Bodies, eol: bytes = b"\r\n") -> bytes:
         """Return a DKIM-Signature field, last line end included.
@@ -219,11 +221,7 @@ class Signer:
         the line ends of the message.
         """
         fields = Fields(root)
-        names = [
-            name
-            for name in self.headers
-            for _ in range(fields.count(name) + (name in self.oversigned))
-        ]
+        names = [name for name in self.headers for _ in range(fields.count(name) + (name in self.oversigned))]
         now = int(time.time())
         body = b64encode(bodies.digest(True)[0]).decode()
         expires = f" x={now + self.expire};" if self.expire else ""
