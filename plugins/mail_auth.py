@@ -227,9 +227,7 @@ class MailAuth(api.Plugin):
             if policy != "none" and self._is_vouched(found):
                 message.note("dmarc_overridden", "passed before a trusted sealer")
                 continue
-            action = {"reject": options.dmarc_reject, "quarantine": options.dmarc_quarantine}.get(
-                policy, "tag"
-            )
+            action = actions.get(policy, "tag")
             due.append((action, f"DMARC policy of {one.domain} is {policy}, and the message fails it"))
         return max(due, key=lambda one: _SEVERITY.index(one[0]))
 

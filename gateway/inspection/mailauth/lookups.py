@@ -94,7 +94,7 @@ class Resolver:
         return Lookup(self._ask, seconds)
 
     def _ask(self, name: str, kind: str, seconds: float) -> tuple[bytes, ...]:
-        key = name.lower(), kind
+        key = name.lower().removesuffix("."), kind
         known = self._cache.get(key)
         if known is not None:
             return known
