@@ -399,9 +399,9 @@ def test_private_keys(tmp_path: Path):
 # -- ARC ------------------------------------------------------------------------------------
 
 
-def sealed(message: bytes, hops: int) -> bytes:
+def sealed(message: bytes, hops: int, seen: str = "dkim=pass header.d=example.org") -> bytes:
     for hop in range(hops):
-        results = "dkim=pass header.d=example.org; arc=" + ("pass" if hop else "none")
+        results = f"{seen}; arc=" + ("pass" if hop else "none")
         message = f"Authentication-Results: mx.example.org; {results}\r\n".encode() + message
         fields = dkim.arc_sign(
             message,
@@ -411,7 +411,7 @@ def sealed(message: bytes, hops: int) -> bytes:
             b"mx.example.org",
             include_headers=[b"from", b"to", b"subject", b"date"],
         )
-        message = b"".join(fields) + message
+        message = b"".join(fields) + message.partition(b"\r\n")[2]
     return message
 
 
@@ -421,17 +421,14 @@ def test_chains_of_another_implementation(hops: int):
     chain = verify_chain(Verifier(parse(message), lookup(RECORDS)))
     assert (chain.result, chain.sealers) == ("pass", ["example.org"] * hops), chain.reason
     assert says_pass(chain.first, "dkim") and not says_pass(chain.first, "dmarc")
-    cut = (
-        message.replace(b"\r\nARC-Seal: i=1;", b"\r\nX-Seal: i=1;")
-        if hops > 1
-        else message[message.find(b"ARC-Mess") :]
-    )
+    (seal, *_) = [one.raw for one in parse(message).get_all("arc-seal")][::-1]
+    cut = message.replace(seal, b"")
     for broken, reason in (
-        (message.replace(b"hello", b"hullo"), "signature did not verify"),
+        (message.replace(b"twice", b"thrice"), "signature did not verify"),
         (message.replace(b"dot", b"dots"), "body hash did not verify"),
         (cut, "instance 1 is not whole"),
-        (message.replace(b"header.d=example.org", b"header.d=example.net"), f"seal {1} did not verify"),
-        (message[: message.find(b"\r\nARC-Mess") + 2] + message, "twice"),
+        (message.replace(b"header.d=example.org", b"header.d=example.net"), "seal 1 did not verify"),
+        (seal + message, "twice"),
     ):
         chain = verify_chain(Verifier(parse(broken), lookup(RECORDS)))
         assert chain.result == "fail" and reason in chain.reason
