@@ -161,6 +161,19 @@ def test_large_bodies_are_read_in_pieces():
     assert Bodies(parse(message)).digest(True)[0] == wanted
 
 
+def test_a_mapped_file_is_read_as_octets_are(tmp_path: Path):
+    import mmap
+
+    message = dkimpy_sign(MAIL + b"line\r\n" * 400_000)
+    (tmp_path / "mail").write_bytes(message)
+    with (
+        (tmp_path / "mail").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
+        (found,) = verify_all(Verifier(parse(mapped), lookup(RECORDS)), 10)
+    assert found.result == "pass"
+
+
 # -- DKIM -----------------------------------------------------------------------------------
 
 #: RFC 8463 A.
@@ -588,6 +601,22 @@ def test_spf_waits_for_the_dns():
     zone = {"a.example": "v=spf1 include:b.example -all", "b.example": TemporaryError("no answer")}
     assert check_spf(lookup(zone), "192.0.2.7", "x@a.example", "h").result == "temperror"
     assert check_spf(lookup(zone), "no address", "x@a.example", "h").result == "permerror"
+
+
+def test_hostile_records_are_read_in_linear_time():
+    began = time.perf_counter()
+    for text in (
+        "exists:" + "%{s}" * 3900 + ".a",
+        "exists:" + "a." * 7000 + "b",
+        "a:" + "/1" * 7000,
+        " ".join([f"ip6:2001:db8::{n:x}" for n in range(499)]),
+        "a " * 499,
+        "x" * 16000,
+        "x=" + "%{i}" * 3900,
+    ):
+        found = check_spf(lookup({"a.example": f"v=spf1 {text}"}), "2001:db9::1", "x.y.z@a.example", "h")
+        assert found.result in ("neutral", "permerror"), found
+    assert time.perf_counter() - began < 3
 
 
 @given(st.text(alphabet="ab%{}isdlrov0123./:-_+=? ", max_size=60))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import dkim
 import pytest
 from gateway.plugins.footer import Footer
 from gateway.plugins.mail_auth import MailAuth
+from hypothesis import given, settings
 from pydantic import ValidationError
 
 from gateway.core.facts import PluginRan
@@ -21,12 +23,14 @@ from gateway.core.record import SessionRecord
 from gateway.core.steps import CLIENT, BodyStart, Envelope, Stage
 from gateway.inspection.base import Plugin
 from gateway.inspection.loader import PluginSpec, check_plugins
+from gateway.inspection.mailauth import dmarc
 from gateway.inspection.parts import parse
 from gateway.inspection.pipeline import Judgement, Pipeline
 from gateway.plugin import DkimKey
 from tests.inspection.samples import ALTERNATIVE
 from tests.inspection.support import AsyncioRunner, loaded, run
 from tests.inspection.test_mailauth import ED_KEY, MAIL, RSA_KEY, dkimpy_sign, pem, record, sealed
+from tests.inspection.test_parts import soups
 from tests.plugins.pages import PAGES
 from tests.support.dns import NameServer
 
@@ -392,6 +396,15 @@ def test_signatures_expire(keys: list[dict[str, Any]]):
     assert times is not None and int(times[2]) - int(times[1]) == 7 * 86400 and verified(result)
 
 
+@given(message=soups)
+@settings(max_examples=150, deadline=None)
+def test_any_octets_are_verified(server: NameServer, message: bytes):
+    found = judged(message, MailAuth(MailAuth.Options(resolvers=[server.address])))
+    assert found.chunks is not None
+    whole = b"".join(found.chunks)
+    assert whole.endswith(message[parse(message).body_start :]) and results(whole)
+
+
 # -- options and the page -----------------------------------------------------------------
 
 
@@ -429,6 +442,16 @@ def test_what_can_not_be_used_is_an_error_of_the_configuration(keys: list[dict[s
     (error,) = check_plugins([PluginSpec("auth", "mail_auth", options={"keys": keys})])
     assert "can be read or changed by everybody" in error.message
     assert not check_plugins([PluginSpec("auth", "mail_auth", options={"keys": keys, "unsafe_keys": True})])
+
+
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch):
+    for module in ("dns.nameserver", "publicsuffixlist"):
+        with monkeypatch.context() as context:
+            context.setitem(sys.modules, module, None)
+            dmarc._suffixes.cache_clear()
+            (error,) = check_plugins([PluginSpec("auth", "mail_auth")])
+            assert error.message.endswith("install mailgate[mailauth]")
+    dmarc._suffixes.cache_clear()
 
 
 def test_the_page_is_true(keys: list[dict[str, Any]]):

@@ -179,9 +179,7 @@ class _Evaluation:
     def _target(self, text: str, domain: str) -> str:
         """Return the domain that a domain-spec stands for, cut from the left if it is too long."""
         name = _MACRO.sub(lambda found: self._macro(found, domain), text).rstrip(".")
-        while len(name) > 253 and "." in name:
-            name = name.partition(".")[2]
-        return name[-253:]
+        return name if len(name) <= 253 else name[-254:].partition(".")[2]
 
     def _macro(self, found: re.Match[str], domain: str) -> str:
         if found[5] is not None:
