@@ -10,8 +10,6 @@ from ..fields import Field
 from ..part import Part
 from ..scan import Buffer, find
 
-_NEWLINES = re.compile(rb"\r\n|\r|\n")
-_BLANKS = re.compile(rb"[ \t]{2,}|\t")
 _ALL_BLANKS = re.compile(rb"[ \t\r\n]+")
 _PIECE = 1024 * 1024
 
@@ -21,7 +19,7 @@ def with_crlf(data: bytes) -> bytes:
     pairs = data.count(b"\r\n")
     if pairs == data.count(b"\n") == data.count(b"\r"):
         return data
-    return _NEWLINES.sub(b"\r\n", data)
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 def simple_field(raw: bytes) -> bytes:
@@ -39,6 +37,17 @@ def relaxed_field(raw: bytes) -> bytes:
 def canonical_field(raw: bytes, relaxed: bool) -> bytes:
     """Return a field in one of the forms, without its last line end."""
     return relaxed_field(raw) if relaxed else simple_field(raw)
+
+
+def _single_blanks(data: bytes) -> bytes:
+    """Return octets with each run of blanks and tabs made one blank.
+
+    Replacing is many times as fast as an expression, and halves a run each time.
+    """
+    data = data.replace(b"\t", b" ")
+    while b"  " in data:
+        data = data.replace(b"  ", b" ")
+    return data
 
 
 class Bodies:
@@ -68,7 +77,7 @@ class Bodies:
             if not data.endswith(b"\r\n"):
                 data += b"\r\n"
             if relaxed:
-                data = _BLANKS.sub(b" ", data).replace(b" \r\n", b"\r\n")
+                data = _single_blanks(data).replace(b" \r\n", b"\r\n")
             kept = data.rstrip(b"\r\n")
             ends = (len(data) - len(kept)) // 2
             if not kept:
