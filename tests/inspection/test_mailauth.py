@@ -17,16 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.inspection.mailauth.arc import verify_chain
-from gateway.inspection.mailauth.authentication import sender_before
+from gateway.inspection.mailauth.authentication import Sender, authenticate, sender_before
 from gateway.inspection.mailauth.canonical import Bodies, relaxed_field, simple_field
-from gateway.inspection.mailauth.dkim import Check, Signer, Verifier, verify_all
-from gateway.inspection.mailauth.dmarc import check_dmarc, is_aligned, organisational
+from gateway.inspection.mailauth.dkim import Check, Signer, Verifier
+from gateway.inspection.mailauth.dmarc import check_dmarc, find_policy, is_aligned, organisational
 from gateway.inspection.mailauth.keys import BadKey, read_private, read_record
 from gateway.inspection.mailauth.lookups import Lookup, Resolver, TemporaryError, _Cache, read_server
 from gateway.inspection.mailauth.results import Result, claims_results, says_pass, write_results
 from gateway.inspection.mailauth.spf import SpfResult, check_spf
 from gateway.inspection.mailauth.tags import BadTags, read_tags, without_signature
 from gateway.inspection.parts import parse
+from gateway.inspection.scan import Buffer
 from tests.inspection.samples import crlf
 from tests.support.dns import NameServer
 
@@ -86,7 +87,11 @@ def lookup(records: dict[str, Any]) -> Lookup:
 
 
 def checks(message: bytes, records: dict[str, Any], most: int = 10) -> list[Check]:
-    return verify_all(Verifier(parse(message), lookup(records)), most)
+    return verify_all(message, lookup(records), most)
+
+
+def verify_all(message: Buffer, asked: Lookup, most: int = 10) -> list[Check]:
+    return authenticate(parse(message), asked, None, most_signatures=most, dmarc=False).dkim
 
 
 def dkimpy_sign(message: bytes, key: Any = RSA_KEY, **options: Any) -> bytes:
@@ -170,7 +175,7 @@ def test_a_mapped_file_is_read_as_octets_are(tmp_path: Path):
         (tmp_path / "mail").open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
-        (found,) = verify_all(Verifier(parse(mapped), lookup(RECORDS)), 10)
+        (found,) = verify_all(mapped, lookup(RECORDS))
     assert found.result == "pass"
 
 
@@ -667,7 +672,9 @@ def spf(result: str, domain: str) -> SpfResult:
 )
 def test_dmarc(author: str, policy: Any, from_spf: Any, signature: Any, wanted: str):
     signatures = [Check(signature[0], domain=signature[1])] if signature else []
-    found = check_dmarc(lookup({f"_dmarc.{author}": policy}), author, from_spf, signatures)
+    found = check_dmarc(
+        author, find_policy(lookup({f"_dmarc.{author}": policy}), author), from_spf, signatures
+    )
     assert found.result == wanted
 
 
@@ -676,11 +683,34 @@ def test_the_policy_of_the_organisation():
         "_dmarc.example.co.uk": "v=DMARC1; p=reject; sp=quarantine; pct=20",
         "_dmarc.co.uk": "v=DMARC1; p=none",
     }
-    found = check_dmarc(lookup(zone), "a.b.example.co.uk", spf("pass", "other.co.uk"), [])
+    author = "a.b.example.co.uk"
+    found = check_dmarc(author, find_policy(lookup(zone), author), spf("pass", "other.co.uk"), [])
     assert (found.result, found.policy, found.percent) == ("fail", "quarantine", 20)
     assert organisational("a.b.example.co.uk") == "example.co.uk" and organisational("co.uk") == "co.uk"
     assert is_aligned("a.example.co.uk", "B.example.co.uk.") and not is_aligned("a.co.uk", "b.co.uk")
     assert not is_aligned("alice.github.io", "eve.github.io")
+
+
+@pytest.mark.parametrize("authors", ["ceo@bank.example", "x@slow.evil.test, ceo@bank.example"])
+def test_a_forger_s_slow_name_server_keeps_no_policy_back(authors: str):
+    """Whose DNS takes all the time, the author's policy and key have been asked for before."""
+    used = {"signatures": 0}
+
+    def ask(name: str, kind: str, seconds: float) -> tuple[bytes, ...]:
+        if name.endswith("evil.test"):
+            used["signatures"] += "_domainkey" in name
+            time.sleep(seconds)
+            raise TemporaryError("slow")
+        return {"_dmarc.bank.example": (b"v=DMARC1; p=reject",)}.get(name, ())
+
+    field = "DKIM-Signature: v=1; a=rsa-sha256; d={}; s=x; h=from; bh=aa==; b=aa==\r\n"
+    message = (field.format("slow.evil.test") * 3 + field.format("bank.example")).encode()
+    message += f"From: {authors}\r\n\r\nx\r\n".encode()
+    sender = Sender("192.0.2.7", "h.evil.test", "x@slow.evil.test")
+    found = authenticate(parse(message), Lookup(ask, 0.6), sender)
+    assert [one.result for one in found.dmarc][-1] == "fail"
+    assert [one.result for one in found.dkim] == ["temperror"] * 3 + ["permerror"]
+    assert found.spf is not None and found.spf.result == "temperror" and found.waits
 
 
 # -- results --------------------------------------------------------------------------------

@@ -42,13 +42,16 @@ class Check:
 
 
 class Verifier:
-    """Verifies signatures of one message; digests and keys are shared by them."""
+    """Verifies signatures of one message, which share the digests of its body.
+
+    lookup: by which keys are asked for; it may be changed between signatures.
+    """
 
     def __init__(self, root: Part, lookup: Lookup) -> None:
         self.root = root
         self.bodies = Bodies(root)
         self.fields = Fields(root)
-        self._lookup = lookup
+        self.lookup = lookup
 
     def check(self, signature: Field) -> Check:
         """Return what becomes of one DKIM-Signature field."""
@@ -107,7 +110,7 @@ class Verifier:
         algorithm = _algorithm(tags)
         name = f"{_domain(tags, 's')}._domainkey.{_domain(tags, 'd')}"
         try:
-            records = self._lookup(name, "TXT")
+            records = self.lookup(name, "TXT")
         except TemporaryError as error:
             raise Failed("temperror", str(error)) from None
         if not records:
@@ -129,9 +132,12 @@ class Failed(Exception):
         self.result, self.reason = result, reason
 
 
-def verify_all(verifier: Verifier, most: int) -> list[Check]:
-    """Return what becomes of the signatures of a message, of at most so many."""
-    return [verifier.check(one) for one in verifier.root.get_all("dkim-signature")[:most]]
+def signing_domain(signature: Field) -> str:
+    """Return the domain that a signature names; "" if that can't be read."""
+    try:
+        return _domain(read_tags(signature.raw_value), "d").lower()
+    except BadTags:
+        return ""
 
 
 def _describe(check: Check, tags: dict[str, str]) -> None:

@@ -21,7 +21,7 @@ class DmarcResult:
 
     result: "none", "pass", "fail", "temperror", "permerror".
     policy: what the domain asks for where it fails: "none", "quarantine", "reject"; "" without
-        a record.  percent: of the messages that it asks it for.
+        a policy.  percent: of the messages that it asks it for.
     """
 
     result: str
@@ -32,11 +32,18 @@ class DmarcResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Policy:
+    """What a domain asks for.
+
+    policy: "none", "quarantine", "reject".  percent: of the messages that fail.
+    trouble: why it can't be known at this time; the rest is meaningless then.
+    """
+
     policy: str
-    strict_dkim: bool
-    strict_spf: bool
-    percent: int
+    strict_dkim: bool = False
+    strict_spf: bool = False
+    percent: int = 100
+    trouble: str = ""
 
 
 @lru_cache(maxsize=1)
@@ -64,49 +71,53 @@ def is_aligned(domain: str, author: str, strict: bool = False) -> bool:
 
 
 def check_dmarc(
-    lookup: Lookup, author: str, spf: SpfResult | None, signatures: Iterable[Check]
+    author: str, policy: Policy | None, spf: SpfResult | None, signatures: Iterable[Check]
 ) -> DmarcResult:
     """Return what DMARC says of the author's domain, in ASCII.
 
-    spf: None where it could not be asked; then a message can pass by DKIM and can't fail.
+    policy: as :func:`find_policy` has it.  spf: None where it could not be asked; then a message
+    can pass by DKIM and can't fail.
     """
-    if len(author) > 253 or DOMAIN.match(author) is None:
+    if not _is_domain(author):
         return DmarcResult("permerror", author[:253], reason="no domain in From")
-    try:
-        record = _find(lookup, author)
-    except TemporaryError as error:
-        return DmarcResult("temperror", author, reason=str(error))
-    if record is None:
+    if policy is None:
         return DmarcResult("none", author)
+    if policy.trouble:
+        return DmarcResult("temperror", author, reason=policy.trouble)
     waiting = False
     for check in signatures:
-        if check.result in ("pass", "temperror") and is_aligned(check.domain, author, record.strict_dkim):
+        if check.result in ("pass", "temperror") and is_aligned(check.domain, author, policy.strict_dkim):
             if check.result == "pass":
-                return DmarcResult("pass", author, record.policy, record.percent)
+                return DmarcResult("pass", author, policy.policy, policy.percent)
             waiting = True
-    if spf is not None and spf.domain and is_aligned(spf.domain, author, record.strict_spf):
+    if spf is not None and spf.domain and is_aligned(spf.domain, author, policy.strict_spf):
         if spf.result == "pass":
-            return DmarcResult("pass", author, record.policy, record.percent)
+            return DmarcResult("pass", author, policy.policy, policy.percent)
         waiting = waiting or spf.result == "temperror"
     if waiting:
-        return DmarcResult("temperror", author, record.policy, reason="SPF or DKIM could not be asked")
+        return DmarcResult("temperror", author, policy.policy, reason="SPF or DKIM could not be asked")
     if spf is None:
-        return DmarcResult("none", author, record.policy, reason="SPF was not checked")
-    return DmarcResult("fail", author, record.policy, record.percent)
+        return DmarcResult("none", author, policy.policy, reason="SPF was not checked")
+    return DmarcResult("fail", author, policy.policy, policy.percent)
 
 
-def _find(lookup: Lookup, author: str) -> _Record | None:
-    """Return the record that is for a domain (RFC 7489 6.6.3)."""
-    found = _tags(lookup(f"_dmarc.{author}", "TXT"))
-    if found is not None:
-        return _record(found, found.get("p", ""))
-    parent = organisational(author)
-    if parent == author:
+def find_policy(lookup: Lookup, author: str) -> Policy | None:
+    """Return what a domain asks for (RFC 7489 6.6.3); None if nothing."""
+    if not _is_domain(author):
         return None
-    found = _tags(lookup(f"_dmarc.{parent}", "TXT"))
-    if found is None:
-        return None
-    return _record(found, found.get("sp", found.get("p", "")))
+    try:
+        found = _tags(lookup(f"_dmarc.{author}", "TXT"))
+        if found is not None:
+            return _policy(found, found.get("p", ""))
+        parent = organisational(author)
+        found = _tags(lookup(f"_dmarc.{parent}", "TXT")) if parent != author else None
+    except TemporaryError as error:
+        return Policy("", trouble=str(error))
+    return _policy(found, found.get("sp", found.get("p", ""))) if found is not None else None
+
+
+def _is_domain(author: str) -> bool:
+    return len(author) <= 253 and DOMAIN.match(author) is not None
 
 
 def _tags(records: tuple[bytes, ...]) -> dict[str, str] | None:
@@ -134,14 +145,14 @@ def _leniently(record: bytes) -> dict[str, str]:
     return tags
 
 
-def _record(tags: dict[str, str], policy: str) -> _Record | None:
+def _policy(tags: dict[str, str], policy: str) -> Policy | None:
     policy = policy.lower()
     if policy not in _POLICIES:
         if "rua" not in tags:
             return None
         policy = "none"
     percent = tags.get("pct", "100")
-    return _Record(
+    return Policy(
         policy,
         tags.get("adkim", "r").lower() == "s",
         tags.get("aspf", "r").lower() == "s",

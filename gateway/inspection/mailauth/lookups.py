@@ -161,6 +161,15 @@ class Lookup:
         self._until = time.monotonic() + seconds
         self._left = _MOST_QUESTIONS
 
+    @property
+    def seconds(self) -> float:
+        """What is left of the time."""
+        return max(0.0, self._until - time.monotonic())
+
+    def part(self, seconds: float) -> Lookup:
+        """Return questions of their own, for at most so many of the seconds that are left."""
+        return Lookup(self._ask, min(seconds, self.seconds))
+
     def __call__(self, name: str, kind: str) -> tuple[bytes, ...]:
         """Return the records of a name; none if there are none.  Raises TemporaryError.
 
@@ -169,7 +178,7 @@ class Lookup:
         self._left -= 1
         if self._left < 0:
             raise TemporaryError("too many questions to the DNS for one message")
-        seconds = self._until - time.monotonic()
+        seconds = self.seconds
         if seconds <= 0:
             raise TemporaryError("no time left for questions to the DNS")
         return self._ask(name, kind, seconds)
