@@ -22,7 +22,7 @@ from gateway.core.outcome import Action
 from gateway.core.record import SessionRecord
 from gateway.core.steps import CLIENT, BodyStart, Envelope, Stage
 from gateway.inspection.base import Plugin
-from gateway.inspection.loader import PluginSpec, check_plugins
+from gateway.inspection.loader import PluginSpec, check_plugins, load_plugins
 from gateway.inspection.mailauth import dmarc
 from gateway.inspection.parts import parse
 from gateway.inspection.pipeline import Judgement, Pipeline
@@ -442,6 +442,21 @@ def test_what_can_not_be_used_is_an_error_of_the_configuration(keys: list[dict[s
     (error,) = check_plugins([PluginSpec("auth", "mail_auth", options={"keys": keys})])
     assert "can be read or changed by everybody" in error.message
     assert not check_plugins([PluginSpec("auth", "mail_auth", options={"keys": keys, "unsafe_keys": True})])
+
+
+def test_it_runs_in_a_process_of_its_own(keys: list[dict[str, Any]]):
+    spec = PluginSpec("sign", "mail_auth", isolation="process", options={"verify": False, "keys": keys})
+    pipeline = Pipeline(load_plugins([spec]), AsyncioRunner(), hostname=HOST)
+    pipeline.start()
+    try:
+        begun = BodyStart(
+            CLIENT, Stage.DATA, held=True, envelope=Envelope("a@example.org", ["b@example.net"])
+        )
+        who = SessionRecord("abcdefghijkl", "smtp", "mx", "192.0.2.7", 1024, user="alice")
+        found = run(pipeline.judge(MAIL, begun, who))
+        assert found.chunks is not None and verified(b"".join(found.chunks))
+    finally:
+        pipeline.stop()
 
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch):
