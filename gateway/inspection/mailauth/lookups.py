@@ -14,6 +14,8 @@ _MOST_OCTETS = 16 * 1024 * 1024
 _LONGEST_TTL = 3600.0
 #: How long it is remembered that a name or a record does not exist, seconds at most.
 _ABSENT_TTL = 60.0
+#: How long it is remembered that no answer came, seconds: others needn't wait for it too.
+_FAILED_TTL = 5.0
 _MOST_QUESTIONS = 120
 _MOST_VALUES = 200
 
@@ -88,6 +90,7 @@ class Resolver:
         self._resolver.use_edns(0, 0, 1232)
         self._timeout = timeout
         self._cache = _Cache()
+        self._failed = _Cache()
 
     def questions(self, seconds: float) -> Lookup:
         """Return the questions of one message, which has so many seconds for all of them."""
@@ -98,7 +101,15 @@ class Resolver:
         known = self._cache.get(key)
         if known is not None:
             return known
-        values, ttl = self._resolve(name, kind, min(seconds, self._timeout))
+        failed = self._failed.get(key)
+        if failed is not None:
+            raise TemporaryError(failed[0].decode())
+        try:
+            values, ttl = self._resolve(name, kind, min(seconds, self._timeout))
+        except TemporaryError as error:
+            if seconds >= self._timeout:  # with less time it may have been our own impatience
+                self._failed.put(key, (str(error).encode(),), _FAILED_TTL)
+            raise
         self._cache.put(key, values, min(ttl, _LONGEST_TTL))
         return values
 
