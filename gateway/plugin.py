@@ -99,7 +99,7 @@ from .inspection.mailauth.authentication import (
 from .inspection.mailauth.dmarc import is_aligned
 from .inspection.mailauth.keyring import OVERSIGNED_FIELDS, SIGNED_FIELDS, DkimKey, Keyring
 from .inspection.mailauth.lookups import Resolver, TemporaryError, read_server
-from .inspection.mailauth.results import claims_results, says_pass, write_results
+from .inspection.mailauth.results import claiming_results, put_results, says_pass, write_results
 from .inspection.message import Message
 from .inspection.parts import Part
 from .inspection.sensitive import DETECTORS, blotted, joined, mask, passes_luhn, passes_mod97
@@ -192,7 +192,7 @@ __all__ = [
     "blotted",
     "bodies",
     "body_begins",
-    "claims_results",
+    "claiming_results",
     "clean_url",
     "compile_expression",
     "decode_references",
@@ -219,6 +219,7 @@ __all__ = [
     "passes_mod97",
     "plain_css",
     "plain_domain",
+    "put_results",
     "quiet_tags",
     "read_server",
     "says_pass",

@@ -160,7 +160,7 @@ class MailAuth(api.Plugin):
 
     def _show(self, message: Message) -> Verdict:
         """Check what a client fetches: who has sent it is not known any more."""
-        kept = self.options.towards_clients == "keep" and self._claiming(message)
+        kept = self.options.towards_clients == "keep" and api.claiming_results(message.root, self._ours)
         if self._resolver is None or kept:
             return api.Pass()
         return self._tagged(message, self._authenticate(message, None, dmarc=False))
@@ -239,29 +239,12 @@ class MailAuth(api.Plugin):
 
     # -- fields ------------------------------------------------------------
 
-    def _claiming(self, message: Message) -> list[api.Field]:
-        """Return the fields that say to be ours."""
-        fields = message.root.get_all("authentication-results")
-        return [one for one in fields if api.claims_results(one, self._ours)]
-
     def _tagged(self, message: Message, found: Authentication) -> Verdict:
         edits = message.edits()
         self._put(message, edits, api.write_results(message.root, self._identifier, found.results()))
         return api.Modify(edits) if len(edits) else api.Pass()
 
     def _put(self, message: Message, edits: Edits, data: bytes) -> None:
-        """Put fields on top, and remove what says to be ours; nothing if that is how it is."""
-        fields, claiming = message.root.fields, self._claiming(message)
-        if claiming == fields[:1] and claiming and claiming[0].raw == data:
-            return
-        if claiming:
-            message.note("removed", f"{len(claiming)} Authentication-Results in our name")
-        for one in claiming:
-            edits.splice(one.start, one.end, data if one is fields[0] else b"")
-        if not data or (claiming and claiming[0] is fields[0]):
-            return
-        if fields:
-            edits.splice(fields[0].start, fields[0].start, data)
-        else:
-            name, _, value = data.decode("ascii").partition(":")
-            edits.add_header(name, " ".join(value.split()), top=True)
+        removed = api.put_results(message.root, edits, data, self._ours)
+        if removed:
+            message.note("removed", f"{removed} Authentication-Results in our name")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..edits import Edits
 from ..field_edits import eol_of
 from ..fields import Field
 from ..part import Part
@@ -43,6 +44,31 @@ def write_results(root: Part, identifier: str, results: Sequence[Result]) -> byt
     lines = [f"Authentication-Results: {_value(identifier)}", *(f"\t{one}" for one in results)]
     text = ";\r\n".join(lines) if results else f"{lines[0]}; none"
     return (text + "\r\n").encode("ascii").replace(b"\r\n", eol_of(root))
+
+
+def claiming_results(root: Part, identifiers: frozenset[str]) -> list[Field]:
+    """Return the fields of a message that say to be of one of these, in lower case."""
+    return [one for one in root.get_all("authentication-results") if claims_results(one, identifiers)]
+
+
+def put_results(root: Part, edits: Edits, data: bytes, identifiers: frozenset[str]) -> int:
+    """Put fields on top, and remove Authentication-Results that say to be of one of these.
+
+    data: whole fields, or none.  Nothing is done where all of it is so already.
+    Returns how many fields are removed.
+    """
+    fields, claiming = root.fields, claiming_results(root, identifiers)
+    first = bool(claiming) and claiming[0] is fields[0]
+    if first and len(claiming) == 1 and claiming[0].raw == data:
+        return 0
+    for one in claiming:
+        edits.splice(one.start, one.end, data if one is fields[0] else b"")
+    if data and fields and not first:
+        edits.splice(fields[0].start, fields[0].start, data)
+    elif data and not fields:
+        name, _, value = data.decode("ascii").partition(":")
+        edits.add_header(name, " ".join(value.split()), top=True)
+    return len(claiming)
 
 
 def claims_results(field: Field, identifiers: frozenset[str]) -> bool:
