@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auditing import CLOSED, Audit
+from gateway.auditing import Audit
 from gateway.config.errors import StartError
 from gateway.config.model import Audit as Table
 from gateway.core.facts import EventKind, SecurityEvent
@@ -69,7 +69,7 @@ def test_the_same_table_keeps_the_writer_and_another_exchanges_it(scene: Scene) 
     scene.written(2)
     scene.use()
     scene.log_in()
-    assert scene.audit.closed() == ""
+    assert not scene.audit.closed
     scene.use(store=one)
     scene.log_in()
     scene.written(3)
@@ -97,12 +97,12 @@ def test_who_may_log_in_and_the_alarm(scene: Scene) -> None:
     (event,) = scene.told.events
     assert event.kind is EventKind.AUDIT_LOST and event.severity == "alert" and event.count == 1
     assert "No such file" in event.detail
-    assert scene.audit.closed() == ""
+    assert not scene.audit.closed
     scene.use(store=str(store), required=True)
-    assert scene.audit.closed() == CLOSED
+    assert scene.audit.closed
     store.parent.mkdir()
-    wait_until(lambda: scene.audit.closed() == "", 10, "the store")
+    wait_until(lambda: not scene.audit.closed, 10, "the store")
     scene.log_in()
     scene.written(1)
     scene.audit.close()
-    assert scene.audit.closed() == CLOSED
+    assert scene.audit.closed

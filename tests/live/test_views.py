@@ -344,6 +344,16 @@ def test_a_long_listing_does_not_fetch_the_mailbox(scene: Scene, client: imaplib
     assert line["bytes_from_upstream"] < 3 * len(large)
 
 
+def read_to(sock: Any, end: bytes, lines: list[bytes]) -> None:
+    """Read lines and literals up to a tagged line."""
+    while not lines or not lines[-1].startswith(end):
+        lines.append(sock.readline())
+        while lines[-1].rstrip().endswith(b"}"):
+            size = int(lines[-1].rstrip()[lines[-1].rstrip().rindex(b"{") + 1 : -1])
+            lines.append(sock.read(size))
+            lines.append(sock.readline())
+
+
 def test_pipelined_fetches_and_an_expunge_in_between(scene: Scene) -> None:
     scene.fill("INBOX", MESSAGES[:6])
     with scene.through("INBOX") as client, scene.direct("INBOX") as other:
@@ -355,17 +365,12 @@ def test_pipelined_fetches_and_an_expunge_in_between(scene: Scene) -> None:
             ("p4", "NOOP"),
         ):
             sock.send(f"{tag} {command}\r\n".encode())
+        lines: list[bytes] = []
+        read_to(sock, b"p1 ", lines)
+        # Now, and not before: of what is gone while it is fetched Dovecot says NO.
         other.delete_messages([other.search()[0]])
         other.expunge()
-        lines = []
-        while not lines or not lines[-1].startswith(b"p4 "):
-            line = sock.readline()
-            lines.append(line)
-            while line.rstrip().endswith(b"}"):
-                size = int(line.rstrip()[line.rstrip().rindex(b"{") + 1 : -1])
-                lines.append(sock.read(size))
-                line = sock.readline()
-                lines.append(line)
+        read_to(sock, b"p4 ", lines)
         tagged = [line for line in lines if line[:1] == b"p" and line[2:3] == b" "]
         assert [line.split()[1] for line in tagged] == [b"OK"] * 4
         assert sum(b"FETCH" in line and b"BODY[1]" in line for line in lines) == 3
