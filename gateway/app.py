@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from twisted.internet import defer, threads
 
 from . import __version__
+from .admin.control import ControlSocket
 from .admin.lag import LagMeter
 from .admin.server import AdminServer
 from .auditing import Audit, on_loop
@@ -35,6 +36,7 @@ from .core.gate import Need
 from .core.policy import Policy, PolicyBook, Spared, Users
 from .core.record import SessionRecord
 from .core.steps import Stage
+from .guarding import Guarding
 from .inspection.guard import HOOKS, FactWatchers, overrides
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
 from .inspection.pipeline import Pipeline
@@ -149,10 +151,13 @@ class Parts:
         spool: SpoolSettings,
         kept: Kept,
         audit: Audit,
+        guarding: Guarding,
     ) -> None:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
         self._kept = kept
+        self._guarding = guarding
+        self.use_guarding = guarding.prepare(configuration.abuse)
         self.policies = PolicyBook([_policy(table) for table in configuration.policies])
         self._audit = audit
         self.use_audit = audit.prepare(configuration.audit)
@@ -217,7 +222,7 @@ class Parts:
                 for plugin in self.plugins
                 if plugin.watches(table.name) and any(overrides(plugin, f"on_{hook}") for hook in HOOKS)
             ),
-            barrier=self._barrier if self.configuration.audit.required else None,
+            barrier=self._barrier if self._has_barrier else None,
             proxy_from=tuple(table.proxy_protocol_from),
             trusted=tuple(table.trusted_networks),
             max_connections=limits.connections,
@@ -226,9 +231,15 @@ class Parts:
             greeting_delay=table.smtp.greeting_delay if table.protocol in ("smtp", "lmtp") else 0.0,
         )
 
+    @property
+    def _has_barrier(self) -> bool:
+        return self.configuration.audit.required or self.configuration.abuse.mode == "enforce"
+
     def _barrier(self, address: str, user: str) -> Need | None:
         """Say what a login lacks whatever the policies are."""
-        return Need.AUDIT if self._audit.closed else None
+        if self._audit.closed:
+            return Need.AUDIT
+        return self._guarding.lacks(address, user)
 
 
 def _policy(table: PolicyTable) -> Policy:
@@ -342,7 +353,8 @@ class Gateway:
         self._spool = SpoolSettings(configuration.spool.directory, configuration.spool.memory)
         self._kept = Kept(configuration)
         self.audit = Audit(on_loop(reactor))
-        self._parts = Parts(configuration, self._runner, self._spool, self._kept, self.audit)
+        self.guarding = Guarding(reactor)
+        self._parts = self._read(configuration)
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
         self.metrics = self._make_metrics()
@@ -355,6 +367,7 @@ class Gateway:
         self.metrics.watch_views(self._kept.figures)
         self.metrics.watch_quarantine(self._quarantine_figures)
         self.metrics.watch_audit(self.audit.figures)
+        self.metrics.watch_guarding(self.guarding.figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)
@@ -364,12 +377,17 @@ class Gateway:
             reactor,
             _transcripts(configuration),
         )
+        self.sessions.watchman = self.guarding.watchman
         self.listeners: dict[str, Listener] = {}
+        self._control: ControlSocket | None = None
         self._admin: AdminServer | None = None
         self._lag = LagMeter(reactor, self.metrics.reactor_lag)
         self._stopping = False
         self._purging: Any = None
         self._retired: dict[Pipeline, Any] = {}  # to the call that ends its time
+
+    def _read(self, configuration: Configuration) -> Parts:
+        return Parts(configuration, self._runner, self._spool, self._kept, self.audit, self.guarding)
 
     @property
     def configuration(self) -> Configuration:
@@ -424,6 +442,9 @@ class Gateway:
         self._parts.pipeline.start()
         self._parts.use_audit()  # when the user is whom it will stay
         self.audit.attach(self.hub)
+        self._parts.use_guarding()
+        self.guarding.attach(self.hub)
+        self._listen_for_commands()
         self.sessions.start()
         self._lag.start()
         self._purge()
@@ -440,6 +461,18 @@ class Gateway:
             )
         if self._admin is not None:
             self._log.info("admin", address=f"http://{self.configuration.admin.address}")
+
+    def _listen_for_commands(self) -> None:
+        path = self.configuration.admin.control
+        if path is None:
+            return
+        control = ControlSocket(path, self.guarding.commands(), self._reactor)
+        try:
+            control.start()
+        except OSError as error:  # mail passes without it
+            self._log.error("no control socket", path=str(path), why=error.strerror or str(error))
+        else:
+            self._control = control
 
     def _quarantine_figures(self) -> tuple[float, float, float]:
         """Return messages, octets, failures."""
@@ -480,7 +513,7 @@ class Gateway:
 
     def reload(self, configuration: Configuration) -> None:
         """Build new, swap, let old sessions end.  Raises StartError, and then nothing has changed."""
-        parts = Parts(configuration, self._runner, self._spool, self._kept, self.audit)
+        parts = self._read(configuration)
         fresh: dict[str, Listener] = {}
         kept: dict[str, Listener] = {}
         by_address = {(one.host, one.port): one for one in self.listeners.values()}
@@ -498,6 +531,7 @@ class Gateway:
             self._parts = old_parts
             raise
         parts.use_audit()
+        parts.use_guarding()
         for name, listener in kept.items():
             listener.settings = parts.settings[name]
         for listener in self.listeners.values():
@@ -546,6 +580,9 @@ class Gateway:
                 bound.cancel()
             self.sessions.cut()
             self._lag.stop()
+            self.guarding.stop()
+            if self._control is not None:
+                self._control.stop()
             if self._purging is not None and self._purging.active():
                 self._purging.cancel()
             for old, expiry in self._retired.items():

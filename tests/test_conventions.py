@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": {"audit", "core"},
     "plugin": {"core", "inspection"},
     "plugins": {"plugin"},
-    "relay": {"core", "inspection", "observe", "wire"},
-    "config": {"core", "inspection", "observe"},
+    "networks": set(),
+    "relay": {"core", "inspection", "networks", "observe", "wire"},
+    "config": {"core", "inspection", "observe", "networks"},
     "admin": {"relay", "observe", "core"},
     "demo": {"config", "core", "observe", "app", "relay", "protocols"},
 }

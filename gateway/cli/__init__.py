@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("probing", "Show what a mail server offers, and what mailgate would make of it."),
     "inspect": ("inspecting", "Show what is in a message, and what the plugins make of it."),
     "plugin": ("plugins", "List plugins, show one, begin one of your own."),
+    "lockouts": ("lockouts", "List and clear who is locked out after failed logins."),
     "quarantine": ("quarantining", "List, show, release and delete quarantined messages."),
     "audit": ("auditing", "Verify and prune the audit of logins; resolve its pseudonyms."),
     "replay": ("replaying", "Run a recorded session through the engine, and show the steps."),

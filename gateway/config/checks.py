@@ -15,6 +15,7 @@ from pathlib import Path as FilePath
 from ..core.rules import DEFAULT_MECHANISMS
 from ..inspection.bucket import bucket_problem
 from ..inspection.loader import PluginConfigError, check_plugins
+from ..networks import NetworkFileError, read_networks
 from .kinds import HostPort
 from .model import Configuration, Listener, Upstream
 from .wording import did_you_mean
@@ -44,6 +45,7 @@ def check(configuration: Configuration) -> Iterator[Found]:
     yield from _addresses(configuration)
     yield from _plugins(configuration)
     yield from _policies(configuration)
+    yield from _abuse(configuration)
     for index, table in enumerate(configuration.transcripts):
         yield from _listeners_named(table.listeners, configuration, ("transcripts", index))
     if configuration.views.verdicts is not None:
@@ -124,6 +126,21 @@ def _addresses(configuration: Configuration) -> Iterator[Found]:
                 if there.port == address.port and _is_loopback(address.host) and _covers(there, address):
                     message = f"is where {other} listens: the gateway would talk to itself"
                     yield ("upstreams", index, "addresses", place), message, "", False
+
+
+def _abuse(configuration: Configuration) -> Iterator[Found]:
+    abuse = configuration.abuse
+    for key, paths in (("allow_files", abuse.allow_files), ("deny_files", abuse.deny_files)):
+        for index, path in enumerate(paths):
+            problems = [*_readable(path, ("abuse", key, index))]
+            yield from problems
+            if not problems:
+                try:
+                    read_networks(path)
+                except NetworkFileError as error:
+                    yield ("abuse", key, index), str(error), "", False
+    if configuration.admin.control is not None:
+        yield from _writable_folder(configuration.admin.control.parent, ("admin", "control"), configuration)
 
 
 def _policies(configuration: Configuration) -> Iterator[Found]:

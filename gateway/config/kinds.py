@@ -225,6 +225,22 @@ def moment(value: object) -> float:
     raise ValueError("not a date; write it without quotes like 2027-01-31 or 2027-01-31T08:00:00")
 
 
+def rate(value: object) -> tuple[float, float]:
+    """Read ``600/m``, ``100/h``, ``1 GiB/d``, ``30/10s`` into an amount and its seconds."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        return float(value[0]), float(value[1])  # read already
+    amount, slash, time = value.partition("/") if isinstance(value, str) else ("", "", "")
+    time = time.strip()
+    try:
+        seconds = duration(f"1{time}" if time.isalpha() else time)
+        octets = size(int(amount) if amount.strip().isdigit() else amount)
+    except ValueError:
+        octets, seconds = 0, 0.0
+    if not slash or not octets or not seconds:
+        raise ValueError('not a rate; write it like "600/m", "100/h" or "1 GiB/h"')
+    return float(octets), seconds
+
+
 def plugin_use(value: object, info: ValidationInfo) -> str:
     """Read what names a plugin; a relative path is relative to the configuration file's folder."""
     if not isinstance(value, str) or not value:
@@ -242,6 +258,7 @@ def _text(value: Any) -> str:
 Duration = Annotated[float, BeforeValidator(duration)]
 Retention = Annotated[float, BeforeValidator(retention)]
 PositiveDuration = Annotated[float, BeforeValidator(positive_duration)]
+RateLimit = Annotated[tuple[float, float], BeforeValidator(rate)]
 Moment = Annotated[float, BeforeValidator(moment)]
 Size = Annotated[int, BeforeValidator(size)]
 Address = Annotated[HostPort, BeforeValidator(upstream_address), PlainSerializer(_text)]

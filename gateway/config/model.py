@@ -24,6 +24,7 @@ from .kinds import (
     OwnName,
     PluginUse,
     PositiveDuration,
+    RateLimit,
     Retention,
     ServerName,
     Share,
@@ -63,6 +64,8 @@ class Admin(Table):
 
     address: ListenAddress | None = None
     """where /metrics, /healthz and /readyz are; none is served if absent"""
+    control: FilePath | None = None
+    """a UNIX socket for commands to the running gateway, open to its own user; none if absent"""
 
 
 class Spool(Table):
@@ -384,6 +387,72 @@ class TranscriptTable(Table):
     """whether messages are written as they are"""
 
 
+class RateTable(Table):
+    """``[abuse.rates]``: how much a client (an address, IPv6 /64) and a user may do; who is over it waits."""
+
+    commands: RateLimit | None = None
+    """of a client; none is no limit"""
+    messages: RateLimit | None = None
+    """submitted, delivered or appended by a client"""
+    recipients: RateLimit | None = None
+    """of a client's messages (SMTP, LMTP)"""
+    bytes: RateLimit | None = None
+    """of messages, in either direction"""
+    user_commands: RateLimit | None = None
+    """the same of a user who has logged in, from wherever"""
+    user_messages: RateLimit | None = None
+    """submitted or appended by a user"""
+    user_recipients: RateLimit | None = None
+    """of a user's messages"""
+    user_bytes: RateLimit | None = None
+    """of a user's messages, in either direction"""
+
+
+class AbuseTable(Table):
+    """``[abuse]``: failed logins, and what follows; networks that are welcome or not; rates."""
+
+    mode: Literal["off", "monitor", "enforce"] = "monitor"
+    """``monitor`` tells of attacks, ``enforce`` delays and locks, too"""
+    window: PositiveDuration = 600.0
+    """how long a failure counts, in seconds"""
+    address_failures: Count = 30
+    """of one address (IPv6: /64) until it is locked; 0 is no limit, here and below"""
+    network_failures: Count = 200
+    """of one network (IPv4 /24, IPv6 /48)"""
+    user_failures: Count = 0
+    """of one user; it lets strangers lock users out"""
+    pair_failures: Count = 10
+    """of one user at one address, within 20 seconds of each other"""
+    pair_a_day: Count = 200
+    """of one user at one address, further apart: a program with a stale password"""
+    spraying_users: Count = 10
+    """users tried from one address, and more than twice as many as succeed from there"""
+    guessing_networks: Count = 10
+    """networks from which one user is tried"""
+    delay_after: Count = 3
+    """failures of an address before it has to wait: 1, 2, 4... seconds"""
+    delay_max: Duration = 8.0
+    """the longest wait, in seconds; 0 is none"""
+    lockout: Duration = 900.0
+    """how long the first lock lasts, in seconds; each further one twice as long; 0 is none"""
+    lockout_max: PositiveDuration = 86400.0
+    """the longest lock, in seconds"""
+    allow: tuple[Network, ...] = ()
+    """networks that nothing of this concerns"""
+    deny: tuple[Network, ...] = ()
+    """networks that are turned away"""
+    allow_files: tuple[FilePath, ...] = ()
+    """files of such networks, one a line; read again when they change"""
+    deny_files: tuple[FilePath, ...] = ()
+    """files of such networks, one a line; read again when they change"""
+    rates: RateTable = RateTable()
+    """how much clients and users may do"""
+
+    def limits(self) -> dict[str, Any]:
+        """Return the fields that say how much is too much."""
+        return self.model_dump(exclude={"allow", "deny", "allow_files", "deny_files", "rates"})
+
+
 class Enforcement(Table):
     """``enforce`` of ``[[policies]]``: from when, and for whom first."""
 
@@ -473,6 +542,8 @@ class Configuration(Table):
     transcripts: tuple[TranscriptTable, ...] = ()
     """which sessions are written down"""
 
+    abuse: AbuseTable = AbuseTable()
+    """failed logins, unwanted networks, rates"""
     policies: tuple[PolicyTable, ...] = ()
     """what protection logins need"""
 

@@ -78,6 +78,11 @@ class Metrics(Catalogue, Sink, Collector):
         self._dropped: Callable[[], float] = lambda: 0
         self._quarantine: Callable[[], tuple[float, float, float]] = lambda: (0, 0, 0)
         self._views: Callable[[], tuple[float, float, float, float]] = lambda: (0, 0, 0, 0)
+        self._guarding: Callable[[], tuple[Mapping[str, float], float, Mapping[str, float]]] = lambda: (
+            {},
+            0,
+            {},
+        )
         self._audit: Callable[[], tuple[Mapping[str, float], float, float]] = lambda: (
             dict.fromkeys(AUDIT_KINDS, 0),
             0,
@@ -114,6 +119,12 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_audit(self, figures: Callable[[], tuple[Mapping[str, float], float, float]]) -> None:
         """Show the audit: records written by kind, records lost, records that wait."""
         self._audit = figures
+
+    def watch_guarding(
+        self, figures: Callable[[], tuple[Mapping[str, float], float, Mapping[str, float]]]
+    ) -> None:
+        """Show locks by kind, logins refused by them, and how often clients had to wait for a rate."""
+        self._guarding = figures
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Show how many log lines were dropped; ``dropped`` may be called from another thread."""
@@ -297,6 +308,16 @@ class Metrics(Catalogue, Sink, Collector):
         yield records
         yield CounterMetricFamily("mailgate_audit_lost", "Records that the audit has lost.", lost)
         yield GaugeMetricFamily("mailgate_audit_queue", "Records that wait to be written.", waiting)
+        locks, refused, throttled = self._guarding()
+        active = GaugeMetricFamily("mailgate_lockouts", "Who is locked out now, by kind.", labels=("kind",))
+        for kind, held in locks.items():
+            active.add_metric((kind,), held)
+        yield active
+        yield CounterMetricFamily("mailgate_logins_locked", "Logins refused because of a lock.", refused)
+        waits = CounterMetricFamily("mailgate_throttled", "Times that clients had to wait.", labels=("kind",))
+        for kind, times in throttled.items():
+            waits.add_metric((kind,), times)
+        yield waits
         sinks = CounterMetricFamily("mailgate_sink_errors", "Facts that a sink failed on.", labels=("sink",))
         for name, count in (self._hub.failures.copy() if self._hub else {}).items():
             sinks.add_metric((name,), count)

@@ -18,6 +18,7 @@ from .limits import ConnectionLimits
 from .link import SocketLink
 from .session import Session
 from .settings import SessionSettings, within
+from .watchman import Watchman
 
 if TYPE_CHECKING:
     from ..observe.transcript import Transcripts
@@ -49,6 +50,8 @@ class Sessions:
         self.limits = limits
         self.reactor = reactor
         self.chooser = chooser
+        #: Who is asked about connections, and shown logins and faults; None where nobody is.
+        self.watchman: Watchman | None = None
         self.stopping = False
         self._sessions: set[Session] = set()
         self._when_empty: Callable[[], None] | None = None

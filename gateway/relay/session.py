@@ -50,6 +50,7 @@ from .settings import SessionSettings, within
 from .spool import PIECE
 from .upstream import Dialer
 from .views import Rewritten, SessionSizes, SessionViews
+from .watchman import Watchman
 
 if TYPE_CHECKING:
     from ..observe.transcript import Recorder
@@ -61,6 +62,8 @@ MOST_WATCHED = 4
 
 class Keeper(Protocol):
     """Who keeps the sessions: counts them, ticks them, forgets them."""
+
+    watchman: Watchman | None
 
     def session_over(self, session: Session) -> None: ...
 
@@ -80,6 +83,8 @@ class Session:
         "_dialer",
         "_engine",
         "_guard",
+        "_has_rates",
+        "_heard_again",
         "_hub",
         "_keeper",
         "_kept",
@@ -94,6 +99,7 @@ class Session:
         "_tls_names",
         "_views",
         "_watching",
+        "_watchman",
         "links",
         "over",
         "record",
@@ -142,6 +148,9 @@ class Session:
         self._active = self._kept = self._shaking_since = time.monotonic()
         self._now = 0.0
         self._tls_names = ["", ""]
+        self._watchman = keeper.watchman
+        self._has_rates = keeper.watchman is not None and bool(keeper.watchman.rates)
+        self._heard_again = 0.0  # until then the client is not heard (monotonic); 0: it is
 
     # -- birth -------------------------------------------------------------
 
@@ -171,6 +180,13 @@ class Session:
                 self._over(CloseReason.POLICY, self.refusal)
             else:
                 self._input(self._engine.fail, Trouble.TOO_MANY)
+            return
+        if self._watchman is not None and self._watchman.turns_away(record, record.started):
+            self._publish(ConnectionRefused("denied"))
+            if settings.tls_mode == "implicit":
+                self._over(CloseReason.POLICY, "denied")
+            else:
+                self._input(self._engine.fail, Trouble.REFUSED)
             return
         self._publish(SessionOpened())
         if settings.policies.policies or settings.barrier is not None:
@@ -390,6 +406,8 @@ class Session:
                 step.at = now  # type: ignore[union-attr]
                 record.commands += 1
                 hub.publish(record, step, now)  # type: ignore[arg-type]
+                if self._has_rates:
+                    self._spend("commands", 1)
             elif kind in _ORDERS:
                 if kind is not BodyData:
                     self._flush(pending)
@@ -397,6 +415,8 @@ class Session:
             else:
                 self._note(step)
                 hub.publish(record, step, now)  # type: ignore[arg-type]
+                if kind in _WATCHED and self._watchman is not None:
+                    self._watched(step, now)
         self._flush(pending)
 
     def _recorded(self, method: Callable[..., list[Step]], *arguments: Any) -> list[Step]:
@@ -433,6 +453,20 @@ class Session:
             else:
                 record.client_name = fact.name  # type: ignore[union-attr]
 
+    def _watched(self, fact: Step, now: float) -> None:
+        """Show the watchman what concerns it; the client may have to wait for that."""
+        watchman = self._watchman
+        assert watchman is not None
+        if type(fact) is LoginSeen:
+            self._wait(watchman.login(self.record, fact, now))
+        elif type(fact) is Fault:
+            watchman.fault(self.record, fact, now)
+
+    def _wait(self, seconds: float) -> None:
+        """Hear nothing of the client for a while: what it sends stays in the kernel's buffers."""
+        if seconds > 0:
+            self._heard_again = max(self._heard_again, time.monotonic() + seconds)
+
     def _publish(self, fact: Any) -> None:
         self._hub.publish(self.record, fact, time.time())
 
@@ -461,6 +495,16 @@ class Session:
         if link is not None:
             link.large_reads = True
 
+        if self._has_rates and step.source is CLIENT:
+            self._spend("messages", 1)
+            if step.envelope is not None:
+                self._spend("recipients", len(step.envelope.recipients))
+
+    def _spend(self, kind: str, amount: float) -> None:
+        """Count against the rates."""
+        assert self._watchman is not None
+        self._wait(self._watchman.spend(kind, self.record, amount, time.time()))
+
     def _do_body_data(self, step: BodyData) -> None:
         body = self._bodies[step.source]
         if body is not None:
@@ -475,6 +519,8 @@ class Session:
             return
         body.key = step.key
         self.record.messages += 1
+        if self._has_rates:
+            self._spend("bytes", body.size)
         if body.start.held:
             waiting = defer.ensureDeferred(self._judge(body))
             waiting.addErrback(self._judge_failed, body)
@@ -604,7 +650,7 @@ class Session:
         engine = self._engine
         client, upstream = self.links
         if client is not None:
-            wanted = engine.reading[CLIENT]
+            wanted = engine.reading[CLIENT] and not self._heard_again
             if wanted:
                 mark = HIGH_WATER if client.reading else LOW_WATER
                 wanted = (upstream is None or upstream.outbox < mark) and (
@@ -641,6 +687,11 @@ class Session:
                     self._input(self._engine.fail, Trouble.UPSTREAM_TLS)
             return
         engine = self._engine
+        if self._heard_again:
+            self._active = now  # it can't be blamed for its silence
+            if now >= self._heard_again:
+                self._heard_again = 0.0
+                self._regulate()
         silent = now - self._active
         phase = engine.phase
         if phase in ("body", "verdict") and engine.held[CLIENT] and now - self._kept > timeouts.keep_upstream:
@@ -759,6 +810,7 @@ def _outcome_news(outcome: Outcome) -> str:
     return f"{outcome.action} {outcome.reason}{' accept' if outcome.accept else ''}"
 
 
+_WATCHED = frozenset({LoginSeen, Fault})
 _ORDERS: dict[type, Callable[[Session, Any], None]] = {
     StartTls: Session._do_start_tls,
     Connect: Session._do_connect,
