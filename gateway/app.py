@@ -25,7 +25,7 @@ from .admin.lag import LagMeter
 from .admin.server import AdminServer
 from .auditing import Audit, on_loop
 from .config.errors import ConfigurationError, StartError
-from .config.model import Configuration, PolicyTable
+from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
@@ -33,7 +33,7 @@ from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
 from .core.facts import Fact
 from .core.gate import Need
-from .core.policy import Policy, PolicyBook, Spared, Users
+from .core.policy import PolicyBook
 from .core.record import SessionRecord
 from .core.steps import Stage
 from .guarding import Guarding
@@ -49,6 +49,7 @@ from .observe.hub import Hub, Sink, Watch
 from .observe.metrics import Metrics
 from .observe.transcript import Choice, Transcripts
 from .observe.writer import Writer
+from .policies import policy_of
 from .protocols.registry import ENGINES
 from .relay.limits import ConnectionLimits
 from .relay.listener import Listener, Sessions
@@ -56,7 +57,7 @@ from .relay.memory import settle_memory
 from .relay.occupant import occupant
 from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
-from .relay.tls import PROFILES, ClientTls, KeyPair, ServerTls, TlsError, expiry_of, version_name
+from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
 from .relay.upstream import Address, Upstream
 from .relay.views import ViewCache
 
@@ -158,7 +159,7 @@ class Parts:
         self._kept = kept
         self._guarding = guarding
         self.use_guarding = guarding.prepare(configuration.abuse)
-        self.policies = PolicyBook([_policy(table) for table in configuration.policies])
+        self.policies = PolicyBook([policy_of(table) for table in configuration.policies])
         self._audit = audit
         self.use_audit = audit.prepare(configuration.audit)
         try:
@@ -240,34 +241,6 @@ class Parts:
         if self._audit.closed:
             return Need.AUDIT
         return self._guarding.lacks(address, user)
-
-
-def _policy(table: PolicyTable) -> Policy:
-    ciphers: frozenset[str] = frozenset()
-    lowest: str = table.min_tls or ""
-    if table.profile is not None:
-        version, allowed = PROFILES[table.profile]
-        lowest = max(lowest, version_name(version))
-        if table.profile == "intermediate":
-            ciphers = frozenset(allowed.decode().split(":"))
-    return Policy(
-        table.name,
-        listeners=frozenset(table.listeners),
-        protocols=frozenset(table.protocols),
-        networks=table.networks,
-        users=Users(table.users),
-        login=table.login,
-        session=table.session,
-        min_version=lowest,
-        ciphers=ciphers,
-        mechanisms=frozenset(name.upper() for name in table.mechanisms),
-        mode=table.mode,
-        enforce_from=table.enforce.begin if table.enforce is not None else None,
-        share=table.enforce.share if table.enforce is not None else 1.0,
-        share_by=table.enforce.share_by if table.enforce is not None else "user",
-        exceptions=tuple(Spared(Users(one.users), one.networks, one.until) for one in table.exceptions),
-        text=table.text,
-    )
 
 
 def _upstream(table: UpstreamTable) -> Upstream:

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inspection": {"core"},
     "audit": {"core"},
     "observe": {"audit", "core"},
+    "reports": {"audit", "core"},
     "plugin": {"core", "inspection"},
     "plugins": {"plugin"},
     "networks": set(),

@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 if TYPE_CHECKING:
     from .sql import SqlStore
 
@@ -88,7 +86,7 @@ class HeadFile:
             self._told = False
         except OSError as error:
             if not self._told:
-                structlog.get_logger().error(
+                _log().error(
                     "audit chain head not kept", path=str(self.path), why=error.strerror or str(error)
                 )
             self._told = True
@@ -112,7 +110,7 @@ class HeadFile:
         with contextlib.suppress(OSError):
             aside.write_bytes(self.path.read_bytes())
             aside.chmod(0o600)
-        structlog.get_logger().error(
+        _log().error(
             "audit chain has gone back",
             table=state.name,
             known=known.count,
@@ -253,6 +251,12 @@ def _rows(store: SqlStore, table: str) -> Iterator[tuple[int, str, tuple[Any, ..
         if len(page) < _PAGE:
             return
         last = page[-1][0]
+
+
+def _log() -> Any:
+    import structlog  # takes a tenth of a second, and commands that only read have nothing to log
+
+    return structlog.get_logger()
 
 
 def read_key(path: Path) -> bytes:

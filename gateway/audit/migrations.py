@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
 
 from .store import StoreError
 
@@ -14,12 +16,15 @@ VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KE
 
 
 @cache
-def steps() -> tuple[tuple[int, str], ...]:
-    """Return the numbers and texts of the steps, in their order."""
+def steps() -> tuple[tuple[int, str, str], ...]:
+    """Return the numbers, dialects and texts of the steps, in their order.
+
+    A file ``0003_reports.sqlite.sql`` is of one dialect only; "" is of all.
+    """
     found = []
     for file in (files(__package__) / "migrations").iterdir():
-        if number := re.fullmatch(r"(\d{4})_\w+\.sql", file.name):
-            found.append((int(number[1]), file.read_text()))
+        if name := re.fullmatch(r"(\d{4})_\w+(?:\.(\w+))?\.sql", file.name):
+            found.append((int(name[1]), name[2] or "", file.read_text()))
     return tuple(sorted(found))
 
 
@@ -28,13 +33,14 @@ def newest() -> int:
     return steps()[-1][0]
 
 
-def pending(version: int, id_type: str) -> Iterator[tuple[int, list[str]]]:
+def pending(version: int, dialect: str, id_type: str) -> Iterator[tuple[int, list[str]]]:
     """Give what a store of a version still needs: each step's number and statements.
 
-    id_type: what makes an automatic key in the store's dialect.
+    dialect: "sqlite", "postgres".  id_type: what makes an automatic key in it.
     """
-    for number, text in steps():
+    for number, group in groupby(steps(), itemgetter(0)):
         if number > version:
+            text = "".join(text for _, only, text in group if only in ("", dialect))
             plain = re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE).replace("{id}", id_type)
             yield number, [one.strip() for one in plain.split(";") if one.strip()]
 

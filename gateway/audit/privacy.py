@@ -76,9 +76,6 @@ class Privacy:
 
     def __call__(self, record: AuditRecord) -> Iterator[StoredRecord]:
         """Give what is to be stored."""
-        if isinstance(record, ProgramRecord):
-            yield record
-            return
         user, given = record.user, record.user_given if isinstance(record, LoginRecord) else ""
         hide: list[tuple[str, str]] = []
         changes: dict[str, object] = {}
@@ -102,6 +99,8 @@ class Privacy:
         if isinstance(record, LoginRecord):
             changes["client_name"] = _hidden(record.client_name, hide)
             changes["client_program"] = _hidden(record.client_program, hide)
+        elif isinstance(record, ProgramRecord):
+            changes["program"] = _hidden(record.program, hide)
         else:
             changes["detail"] = _hidden(record.detail, hide)
             changes["data"] = {name: _hidden(value, hide) for name, value in record.data.items()}

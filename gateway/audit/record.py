@@ -54,11 +54,12 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProgramRecord:
-    """The program that a session's client named behind its login (IMAP ID), table ``programs``."""
+    """The program that a client named behind its login (IMAP ID); table ``programs``, the latest of each."""
 
-    time: int
-    session: str
+    user: str  # normalised, as in the record of the login
+    address: str
     program: str
+    time: int  # microseconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ PSEUDONYMS = tuple(field.name for field in fields(PseudonymRecord))
 #: The chained tables, with what stands in their rows but for ``id`` and ``chain``.
 CHAINED: dict[str, tuple[str, ...]] = {"logins": LOGINS, "events": EVENTS}
 _LOGIN = attrgetter(*LOGINS)
+_PROGRAM = attrgetter(*PROGRAMS)
 _EXPOSED = LOGINS.index("exposed")
 _DAY = 86400 * 1_000_000
 _STATE = tuple(field.name for field in fields(ChainState))
@@ -64,7 +65,8 @@ class SqlStore(ABC):
     head_file: where the chain's ends are kept besides.
     """
 
-    #: What makes an automatic key.
+    #: What the statements are written for: "sqlite", "postgres"; and what makes an automatic key there.
+    dialect: str
     id_type: str
 
     def __init__(self, name: str, chain: Chain | None = None, head_file: HeadFile | None = None) -> None:
@@ -96,7 +98,15 @@ class SqlStore(ABC):
 
     @abstractmethod
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Give the rows of a SELECT."""
+        """Give the rows of a SELECT, which may be very many."""
+
+    def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a SELECT that sums up.  Raises StoreError."""
+        return list(self.query(sql, parameters))
+
+    @abstractmethod
+    def within(self, column: str) -> str:
+        """Return SQL that tells whether an address lies in a network, whose CIDR is its one parameter."""
 
     @abstractmethod
     def snapshot(self) -> None:
@@ -107,7 +117,7 @@ class SqlStore(ABC):
     def _migrate(self, version: int) -> None:
         """Bring the schema up to date, within a transaction."""
         migrations.refuse_newer(self.name, version)
-        for number, statements in migrations.pending(version, self.id_type):
+        for number, statements in migrations.pending(version, self.dialect, self.id_type):
             for statement in statements:
                 self._run(statement)
             self._run(
@@ -120,7 +130,7 @@ class SqlStore(ABC):
         """Write a batch as one transaction: all of it, or none.  Raises StoreError."""
         logins: list[Row] = []
         events: list[Row] = []
-        programs: dict[str, Row] = {}
+        programs: dict[Row, Row] = {}
         pseudonyms: dict[str, Row] = {}
         for record in records:
             match record:
@@ -129,15 +139,14 @@ class SqlStore(ABC):
                 case EventRecord():
                     events.append(event_row(record))
                 case ProgramRecord():
-                    programs[record.session] = (record.time, record.session, record.program)
+                    row = _PROGRAM(record)
+                    programs[row[:-1]] = row
                 case PseudonymRecord():
                     pseudonyms[record.pseudonym] = (record.pseudonym, record.time, record.sealed)
         with self._transaction():
             heads = dict(self._chained("logins", logins), **self._chained("events", events))
             if programs:
-                suffix = (
-                    "ON CONFLICT (session) DO UPDATE SET time = excluded.time, program = excluded.program"
-                )
+                suffix = 'ON CONFLICT ("user", address, program) DO UPDATE SET time = excluded.time'
                 self._insert("programs", PROGRAMS, list(programs.values()), suffix)
             if pseudonyms:
                 suffix = (
@@ -209,16 +218,19 @@ class SqlStore(ABC):
                     state.pruned_at = before
                     self._keep(state)
                     heads[table] = state
-            for table, key in (("programs", "session"), ("pseudonyms", "pseudonym")):
+            # A pseudonym is stored again once a day: none goes before its last login.
+            for table, key, limit in (
+                ("programs", ("user", "address", "program"), before),
+                ("pseudonyms", ("pseudonym",), before - _DAY),
+            ):
                 if gone < at_most:
-                    # A pseudonym is stored again once a day: none goes before its last login.
-                    limit = before - _DAY if table == "pseudonyms" else before
                     old_ones = self._run(
-                        f"SELECT {key} FROM {table} WHERE time < ? LIMIT ?",
+                        f"SELECT {listed(key)} FROM {table} WHERE time < ? LIMIT ?",
                         (limit, at_most - gone),
                     )
+                    same = " AND ".join(f"{listed([name])} = ?" for name in key)
                     for row in old_ones:
-                        self._run(f"DELETE FROM {table} WHERE {key} = ?", row)
+                        self._run(f"DELETE FROM {table} WHERE {same}", row)
                     gone += len(old_ones)
         self._export(heads)
         return gone

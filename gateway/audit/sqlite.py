@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +29,7 @@ class SqliteStore(SqlStore):
     read_only: for commands; nothing is made, and no schema brought up to date.
     """
 
+    dialect = "sqlite"
     id_type = "INTEGER PRIMARY KEY AUTOINCREMENT"
 
     def __init__(
@@ -65,6 +68,7 @@ class SqliteStore(SqlStore):
                 check_same_thread=False,
             )
             self._inode = (found.st_dev, found.st_ino)
+            self._connection.create_function("within", 2, _within, deterministic=True)
             with self._told():
                 self._prepare()
         except OSError as error:
@@ -151,6 +155,9 @@ class SqliteStore(SqlStore):
         sql = f"INSERT INTO {table} ({listed(columns)}) VALUES ({marks}) {suffix}"
         self._connection.executemany(sql, rows)
 
+    def within(self, column: str) -> str:
+        return f"within({column}, ?)"
+
     def snapshot(self) -> None:
         with self._told():
             self._run("BEGIN")
@@ -161,3 +168,24 @@ class SqliteStore(SqlStore):
             if self._connection is None:
                 raise StoreError(f"{self.name}: not open")
             yield from self._connection.execute(sql, parameters)
+
+
+@lru_cache(65536)
+def _within(address: str, network: str) -> bool:
+    """Tell whether an address, or a smaller network, lies in a network."""
+    found, wide = _network(address), _network(network)
+    return (
+        found is not None
+        and wide is not None
+        and found.version == wide.version
+        and found.network_address in wide
+        and found.prefixlen >= wide.prefixlen
+    )
+
+
+@lru_cache(65536)
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None

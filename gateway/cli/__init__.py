@@ -6,18 +6,22 @@ Exit status: 0 done; 1 failed; 2 wrong usage or configuration.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .. import __version__
 
+if TYPE_CHECKING:
+    from ..config.model import Configuration
+
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
-#: name -> (module, one line of help).  Modules are imported only when their command runs, so
-#: that `mailgate version` does not wait for what `mailgate run` needs.
+#: name -> (module, or module:command, and one line of help).  Modules are imported only when their
+#: command runs, so that `mailgate version` does not wait for what `mailgate run` needs.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("running", "Run the gateway."),
     "check": ("checking", "Check a configuration; tell every error at once."),
@@ -27,6 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("inspecting", "Show what is in a message, and what the plugins make of it."),
     "plugin": ("plugins", "List plugins, show one, begin one of your own."),
     "lockouts": ("lockouts", "List and clear who is locked out after failed logins."),
+    "logins": ("reports:logins", "Show logins, one by one; --follow."),
+    "plaintext": ("reports:plaintext", "Who still sends a password unprotected."),
+    "readiness": ("reports:readiness", "What would break if a policy were enforced today."),
+    "user": ("reports:user", "All that is known of one user's logins."),
+    "tls": ("reports:tls", "Which TLS logins speak, and who holds old versions back."),
     "quarantine": ("quarantining", "List, show, release and delete quarantined messages."),
     "audit": ("auditing", "Verify and prune the audit of logins; resolve its pseudonyms."),
     "replay": ("replaying", "Run a recorded session through the engine, and show the steps."),
@@ -44,8 +53,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name][0]}")
-        command: click.Command = module.command
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(
+            importlib.import_module(f"{__name__}.{module}"), attribute or "command"
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -81,6 +92,18 @@ def config_option(required: bool = True) -> Callable[[Wrapped], Wrapped]:
         required=required,
         help="The configuration file.",
     )
+
+
+def read_configuration(path: Path) -> Configuration:
+    """Return the configuration of a file; of a wrong one, say what is wrong and exit with 2."""
+    from ..config.reading import examine
+
+    configuration, problems = examine(path)
+    if configuration is None:
+        for problem in problems:
+            say_problem(path, problem)
+        sys.exit(2)
+    return configuration
 
 
 def say_problem(path: Path, problem: Any) -> None:

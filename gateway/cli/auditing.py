@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..core.text import shown
-from . import config_option, say_problem
+from . import config_option, read_configuration
 
 if TYPE_CHECKING:
     from ..audit.sql import SqlStore
@@ -31,53 +31,50 @@ def command() -> None:
     """
 
 
-def _fail(text: str, status: int = 1) -> NoReturn:
+def fail(text: str, status: int = 1) -> NoReturn:
+    """Say why there is nothing more to do, and exit."""
     click.echo(f"mailgate: {text}", err=True)
     sys.exit(status)
 
 
-def _table(path: Path | None, where: str) -> Audit:
+def table_of(path: Path | None, where: str) -> Audit:
     """Return the table [audit], or one that names the store given in its stead."""
     from ..config.model import Audit
-    from ..config.reading import examine
 
     if path is None:
         if not where:
             raise click.UsageError("name the configuration (-c) or the store (--store)")
         return Audit(store=where)
-    configuration, problems = examine(path)
-    if configuration is None:
-        for problem in problems:
-            say_problem(path, problem)
-        sys.exit(2)
-    table = configuration.audit
+    table = read_configuration(path).audit
     if where:
         table = table.model_copy(update={"store": where})
     if table.store is None:
-        _fail(f"{path}: there is no audit: [audit] names no store", 2)
+        fail(f"{path}: there is no audit: [audit] names no store", 2)
     return table
 
 
 @contextmanager
-def _opened(store: SqlStore) -> Iterator[SqlStore]:
+def opened(store: SqlStore) -> Iterator[SqlStore]:
+    """Open a store, and close it; of one that can't be used, say why and exit with 1."""
     from ..audit.store import StoreError
 
     try:
         store.open()
         yield store
     except StoreError as error:
-        _fail(str(error))
+        fail(str(error))
     finally:
         store.close()
 
 
-def _store(table: Audit, *, read_only: bool = True) -> SqlStore:
+def read_store(table: Audit, *, read_only: bool = True) -> SqlStore:
+    """Return the store of a table, not open yet; of a wrong one, say what is wrong and exit with 2."""
     from ..auditing import store_for
 
     try:
         return store_for(table, read_only=read_only)
     except ValueError as error:
-        _fail(f"audit: {error}", 2)
+        fail(f"audit: {error}", 2)
 
 
 store_option = click.option(
@@ -97,7 +94,7 @@ def verify_command(path: Path | None, where: str, key: Path | None, head: Path |
     """Follow the hash chain through all records, and tell what was changed or is missing."""
     from ..audit.chain import Chain, HeadFile, read_key, verify
 
-    table = _table(path, where)
+    table = table_of(path, where)
     key, head = key or table.chain_key, head or table.chain_head
     heads = None
     try:
@@ -105,10 +102,10 @@ def verify_command(path: Path | None, where: str, key: Path | None, head: Path |
         if head is not None:
             heads = HeadFile(head).read()
     except OSError as error:
-        _fail(f"{head}: {error.strerror}", 2)
+        fail(f"{head}: {error.strerror}", 2)
     except ValueError as error:
-        _fail(str(error), 2)
-    with _opened(_store(table.model_copy(update={"chain": False}))) as store:
+        fail(str(error), 2)
+    with opened(read_store(table.model_copy(update={"chain": False}))) as store:
         walks, findings = verify(store, chain, heads)
     chained = any(walk.records or walk.pruned for walk in walks)
     whole = chained and not findings
@@ -132,7 +129,7 @@ def verify_command(path: Path | None, where: str, key: Path | None, head: Path |
         more += f", {walk.unchained} from before the chain was on" if walk.unchained else ""
         click.echo(f"{walk.table}: {walk.records} records in the chain{more}")
     if not chained and not findings:
-        _fail('there is no chain: "chain = true" in [audit] begins one')
+        fail('there is no chain: "chain = true" in [audit] begins one')
     if whole:
         if key is None:
             click.echo("Without a key: whoever could write to the store could have chained all anew.")
@@ -154,7 +151,7 @@ def prune_command(path: Path | None, where: str, older_than: str) -> None:
 
     if path is None and not older_than:
         raise click.UsageError("name --older-than, or the configuration (-c)")
-    table = _table(path, where)
+    table = table_of(path, where)
     seconds = table.retention
     if older_than:
         try:
@@ -162,18 +159,18 @@ def prune_command(path: Path | None, where: str, older_than: str) -> None:
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--older-than") from None
     if not seconds:
-        _fail('retention is "0s": all is kept; name --older-than', 2)
+        fail('retention is "0s": all is kept; name --older-than', 2)
     if path is None and _is_chained(table):
-        _fail("this store is chained: name the configuration (-c), which knows the chain's key", 2)
+        fail("this store is chained: name the configuration (-c), which knows the chain's key", 2)
     before, gone = int((time.time() - seconds) * 1e6), 0
-    with _opened(_store(table, read_only=False)) as store:
+    with opened(read_store(table, read_only=False)) as store:
         while step := store.prune(before, 1000):
             gone += step
     click.echo(f"{gone} deleted")
 
 
 def _is_chained(table: Audit) -> bool:
-    with _opened(_store(table)) as store:
+    with opened(read_store(table)) as store:
         return bool(store.states())
 
 
@@ -187,16 +184,16 @@ def resolve_command(pseudonyms: tuple[str, ...], path: Path | None, where: str, 
     from ..audit.chain import read_key
     from ..audit.privacy import Pseudonyms, SealError
 
-    table = _table(path, where)
+    table = table_of(path, where)
     key = key or table.pseudonym_key
     if key is None:
         raise click.UsageError("name the pseudonyms' key (--key)")
     try:
         made = Pseudonyms(read_key(key))
     except ValueError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     failed = False
-    with _opened(_store(table.model_copy(update={"chain": False}))) as store:
+    with opened(read_store(table.model_copy(update={"chain": False}))) as store:
         for pseudonym in pseudonyms:
             rows = list(store.query("SELECT sealed FROM pseudonyms WHERE pseudonym = ?", (pseudonym,)))
             try:
@@ -221,9 +218,9 @@ def status_command(path: Path | None, where: str, as_json: bool) -> None:
     """Tell what the audit holds: how many records, since when, and the end of its chain."""
     from ..audit import migrations
 
-    table = _table(path, where)
+    table = table_of(path, where)
     told: dict[str, Any] = {"schema": migrations.newest()}
-    with _opened(_store(table.model_copy(update={"chain": False}))) as store:
+    with opened(read_store(table.model_copy(update={"chain": False}))) as store:
         told["store"] = store.name
         for name in ("logins", "events", "programs", "pseudonyms"):
             told[name] = next(store.query(f"SELECT count(*) FROM {name}"))[0]

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..core.text import shown
-from . import config_option, say_problem
+from . import config_option, read_configuration
 
 
 @click.group("lockouts")
@@ -27,14 +27,8 @@ def command() -> None:
 
 def _ask(path: Path, name: str, **more: Any) -> Any:
     from ..admin.control import ControlError, ask
-    from ..config.reading import examine
 
-    configuration, problems = examine(path)
-    if configuration is None:
-        for problem in problems:
-            say_problem(path, problem)
-        sys.exit(2)
-    socket = configuration.admin.control
+    socket = read_configuration(path).admin.control
     if socket is None:
         click.echo(f"{path}: there is no control socket: [admin] names no control", err=True)
         sys.exit(2)

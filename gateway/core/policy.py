@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import lru_cache
 
 from ..wire.sasl import REVEALING
 from .gate import ALLOWED, Need, Ruling
@@ -192,6 +193,7 @@ def _ruling(
     return Ruling(policy.name, judgement, need, policy.text)
 
 
+@lru_cache(4096)
 def parsed(address: str) -> IpAddress | None:
     """Return an address; None if the text is none, as for a UNIX socket."""
     try:

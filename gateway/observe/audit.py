@@ -7,7 +7,6 @@ else (the privacy modes, the store) is done where the records are written.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -17,6 +16,7 @@ from ..core.facts import SecurityEvent
 from ..core.record import SessionRecord
 from ..core.steps import ClientNamed, LoginSeen, TlsInfo
 from ..core.text import shown
+from ..core.users import normalised
 from .hub import Sink, Watch
 from .levels import Once, password_exposed
 
@@ -38,13 +38,8 @@ _network = lru_cache(4096)(network_of)
 
 @lru_cache(4096)
 def normal_user(given: str) -> str:
-    """Return the form of a user's name that reports group by.
-
-    Compatible letters are one (NFKC), case is folded in both the local part and the domain: a
-    name is for counting here, not for delivering.
-    """
-    folded = unicodedata.normalize("NFKC", given).casefold()
-    return shown(unicodedata.normalize("NFKC", folded).strip(), USER_LIMIT)
+    """Return the form of a user's name that reports group by: as policies have it, fit to be shown."""
+    return shown(normalised(given), USER_LIMIT)
 
 
 @lru_cache(1024)
@@ -133,6 +128,7 @@ class AuditSink(Sink):
     def _client(self, record: SessionRecord, fact: ClientNamed, now: float) -> None:
         """Keep what a client calls itself behind its login: before it, the login has it."""
         if fact.how == "id" and record.mechanism and self._named.first(record.id):
-            made = ProgramRecord(int(now * 1e6), record.id, shown(fact.name, NAME_LIMIT))
+            program, user = shown(fact.name, NAME_LIMIT), normal_user(record.user)
+            made = ProgramRecord(user, record.client_address, program, int(now * 1e6))
             for take in self._takers:
                 take(made)

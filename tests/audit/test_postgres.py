@@ -34,7 +34,7 @@ def store(url: str):
 
 def test_rows_are_those_of_sqlite(store, tmp_path: Path) -> None:
     batch = [login(number, exposed=number % 2 == 0) for number in range(50)]
-    batch += [event(), ProgramRecord(NOW, "s", "K-9"), ProgramRecord(NOW + 1, "s", "Thunderbird")]
+    batch += [event(), ProgramRecord("a", "::1", "K-9", NOW), ProgramRecord("a", "::1", "K-9", NOW + 1)]
     batch += [PseudonymRecord("u-1", NOW, "x"), login(51, user="zoë'; DROP TABLE logins; --\\ \"")]
     other = SqliteStore(tmp_path / "audit.db")
     other.open()

@@ -79,8 +79,16 @@ def test_nobody_has_no_pseudonym_and_lengths_tell_little() -> None:
     (kept,) = Privacy(None, pseudonyms)(login(user="", user_given=""))
     assert asdict(kept) == asdict(login(user="", user_given=""))
     assert len(pseudonyms.seal("al", "u-1")) == len(pseudonyms.seal("alice@example.org", "u-2"))
-    program = ProgramRecord(NOW, "a", "K-9")
+    program = ProgramRecord("", "", "K-9", NOW)
     assert list(Privacy((24, 48), pseudonyms)(program)) == [program]
+
+
+def test_a_program_is_of_nobody_who_is_known() -> None:
+    program = ProgramRecord("alice", "192.0.2.7", "alice's phone at 192.0.2.7", NOW)
+    sealed, kept = Privacy((24, 48), Pseudonyms(KEY))(program)
+    assert isinstance(kept, ProgramRecord) and kept.user == sealed.pseudonym
+    assert kept.address == "192.0.2.0/24"
+    assert kept.program == f"{kept.user}'s phone at 192.0.2.0/24"
 
 
 def test_what_is_sealed_is_never_the_same_twice(tmp_path: Path) -> None:

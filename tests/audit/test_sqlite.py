@@ -9,6 +9,7 @@ import pytest
 
 from gateway.audit import migrations
 from gateway.audit.record import ProgramRecord, PseudonymRecord
+from gateway.audit.sql import LOGINS, listed, login_row
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.store import StoreError
 
@@ -28,14 +29,14 @@ def count(store, table: str = "logins") -> int:
 
 
 def test_a_batch_is_kept_as_it_was(store) -> None:
-    program = ProgramRecord(NOW, "0123456789ab", "K-9")
+    program = ProgramRecord("alice", "192.0.2.7", "K-9", NOW)
     store.write([login(), event(), program, PseudonymRecord("u-1", NOW, "x")])
-    store.write([ProgramRecord(NOW + 1, "0123456789ab", "Thunderbird")])
+    store.write([ProgramRecord("alice", "192.0.2.7", "K-9", NOW + 1)])
     (row,) = store.query('SELECT "user", user_given, exposed, time, chain FROM logins')
     assert row == ("alice@example.org", "Alice@Example.org", 0, NOW, "")
     (row,) = store.query("SELECT kind, count, data FROM events WHERE time = ?", (NOW,))
     assert row == ("brute_force", 12, '{"from":"192.0.2.7","passwords":"12"}')
-    assert list(store.query("SELECT session, program FROM programs")) == [("0123456789ab", "Thunderbird")]
+    assert list(store.query("SELECT program, time FROM programs")) == [("K-9", NOW + 1)]
 
 
 def test_only_its_owner_reads_the_file(store) -> None:
@@ -76,15 +77,23 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused_and_an_older_one_is_brought_up(tmp_path: Path) -> None:
     path = tmp_path / "audit.db"
-    text = dict(migrations.steps())[1].replace("{id}", SqliteStore.id_type)
+    (_, _, text), *_ = migrations.steps()
+    text = text.replace("{id}", SqliteStore.id_type)
     with sqlite3.connect(path) as old:
         old.executescript(migrations.VERSIONS + ";" + text + ";INSERT INTO schema_version VALUES (1, 0)")
+        named = ", ".join(listed([name]) for name in LOGINS)
+        old.execute(
+            f"INSERT INTO logins ({named}) VALUES ({', '.join('?' * len(LOGINS))})", login_row(login())
+        )
+        old.execute("INSERT INTO programs VALUES (?, ?, ?)", (login().session, NOW, "K-9"))
     old.close()
     with pytest.raises(StoreError, match="start the gateway once"):
         SqliteStore(path, read_only=True).open()
     store = SqliteStore(path)
     store.open()
     store.write([login()])
+    # What was kept by session is kept by device.
+    assert list(store.query("SELECT * FROM programs")) == [("alice@example.org", "192.0.2.7", "K-9", NOW)]
     versions = [row[0] for row in store.query("SELECT version FROM schema_version ORDER BY version")]
     assert versions == list(range(1, migrations.newest() + 1))
     store._run("INSERT INTO schema_version VALUES (99, 0)")
@@ -134,7 +143,7 @@ def test_a_file_that_was_deleted_takes_no_records(store) -> None:
 
 def test_pruning_goes_in_small_steps_and_in_order(store) -> None:
     store.write([login(number) for number in range(100)] + [event(number) for number in range(10)])
-    store.write([ProgramRecord(NOW, "a", "x"), PseudonymRecord("u-1", NOW, "x")])
+    store.write([ProgramRecord("alice", "192.0.2.7", "x", NOW), PseudonymRecord("u-1", NOW, "x")])
     cut = NOW + 50_500_000
     gone = []
     while step := store.prune(cut, 20):

@@ -77,7 +77,7 @@ def test_what_is_put_in_is_written_and_the_end_drains(scene: Scene) -> None:
     for number in range(2500):
         writer.put(login(number))
     writer.put(event())
-    writer.put(ProgramRecord(NOW, "a", "K-9"))
+    writer.put(ProgramRecord("alice", "192.0.2.7", "K-9", NOW))
     writer.close()
     assert scene.count() == 2500 and scene.count("events") == 1
     assert writer.written == {"login": 2500, "event": 1, "program": 1}

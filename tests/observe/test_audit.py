@@ -131,6 +131,6 @@ def test_a_program_is_kept_once_behind_the_login() -> None:
     hub = Hub([AuditSink([sink_kept.append])])
     publish(hub, about, ClientNamed("id", "K-9"))
     assert sink_kept == []
-    about.mechanism = "PLAIN"
+    about.mechanism, about.user = "PLAIN", "Alice"
     publish(hub, about, ClientNamed("ehlo", "pc"), ClientNamed("id", "K-9"), ClientNamed("id", "Other"))
-    assert sink_kept == [ProgramRecord(int(NOW * 1e6), about.id, "K-9")]
+    assert sink_kept == [ProgramRecord("alice", about.client_address, "K-9", int(NOW * 1e6))]
