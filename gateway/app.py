@@ -36,6 +36,7 @@ from .core.gate import Need
 from .core.policy import PolicyBook
 from .core.record import SessionRecord
 from .core.steps import Stage
+from .exporting import Exporting
 from .guarding import Guarding
 from .inspection.guard import HOOKS, FactWatchers, overrides
 from .inspection.loader import LoadedPlugin, PluginConfigErrors, load_plugins
@@ -153,6 +154,7 @@ class Parts:
         kept: Kept,
         audit: Audit,
         guarding: Guarding,
+        exporting: Exporting,
     ) -> None:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
@@ -162,6 +164,9 @@ class Parts:
         self.policies = PolicyBook([policy_of(table) for table in configuration.policies])
         self._audit = audit
         self.use_audit = audit.prepare(configuration.audit)
+        self.use_exporting = exporting.prepare(
+            configuration.events, configuration.audit, configuration.hostname
+        )
         try:
             kept_in = configuration.quarantine_place()
             self.quarantine = (
@@ -327,6 +332,7 @@ class Gateway:
         self._kept = Kept(configuration)
         self.audit = Audit(on_loop(reactor))
         self.guarding = Guarding(reactor)
+        self.exporting = Exporting(on_loop(reactor))
         self._parts = self._read(configuration)
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
@@ -340,6 +346,7 @@ class Gateway:
         self.metrics.watch_views(self._kept.figures)
         self.metrics.watch_quarantine(self._quarantine_figures)
         self.metrics.watch_audit(self.audit.figures)
+        self.metrics.watch_events(self.exporting.figures)
         self.metrics.watch_guarding(self.guarding.figures)
         self.metrics.certificates(self._parts.certificates)
         if log is not None:
@@ -360,7 +367,15 @@ class Gateway:
         self._retired: dict[Pipeline, Any] = {}  # to the call that ends its time
 
     def _read(self, configuration: Configuration) -> Parts:
-        return Parts(configuration, self._runner, self._spool, self._kept, self.audit, self.guarding)
+        return Parts(
+            configuration,
+            self._runner,
+            self._spool,
+            self._kept,
+            self.audit,
+            self.guarding,
+            self.exporting,
+        )
 
     @property
     def configuration(self) -> Configuration:
@@ -415,6 +430,8 @@ class Gateway:
         self._parts.pipeline.start()
         self._parts.use_audit()  # when the user is whom it will stay
         self.audit.attach(self.hub)
+        self._parts.use_exporting()
+        self.exporting.attach(self.hub)
         self._parts.use_guarding()
         self.guarding.attach(self.hub)
         self._listen_for_commands()
@@ -504,6 +521,7 @@ class Gateway:
             self._parts = old_parts
             raise
         parts.use_audit()
+        parts.use_exporting()
         parts.use_guarding()
         for name, listener in kept.items():
             listener.settings = parts.settings[name]
@@ -570,8 +588,9 @@ class Gateway:
         return done
 
     def close(self) -> None:
-        """Close the audit and the sinks: call it when the reactor has stopped."""
+        """Close the audit, the outputs of events and the sinks: call it when the reactor has stopped."""
         self.audit.close()
+        self.exporting.close()
         self.hub.close()
 
 

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"core"},
     "observe": {"audit", "core"},
     "reports": {"audit", "core"},
+    "export": {"audit"},
     "plugin": {"core", "inspection"},
     "plugins": {"plugin"},
     "networks": set(),

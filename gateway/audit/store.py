@@ -9,7 +9,14 @@ from .record import StoredRecord
 
 
 class StoreError(Exception):
-    """The store can't be used now: locked, full, broken, away.  The text names it and says why."""
+    """The store can't be used now: locked, full, broken, away.  The text names it and says why.
+
+    after: seconds that it wants to be left alone; 0 where it said nothing.
+    """
+
+    def __init__(self, text: str, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.after = after
 
 
 class AuditStore(Protocol):

@@ -7,11 +7,12 @@ counted.  An outage is told once, its losses at most once a minute, and its end.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -45,6 +46,16 @@ class Writable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Wording:
+    """What logs and reports call it.  fields: of each line in the log."""
+
+    what: str = "audit"
+    place: str = "store"
+    title: str = "the audit's store"
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something that the security team is to hear of."""
 
@@ -60,6 +71,7 @@ class AuditWriter:
     prepare: makes of a record what is stored, in the writer's thread: the privacy modes.
     tell: hears of outages and losses, in the writer's thread.
     retention: seconds that records are kept; 0 keeps them.
+    wording: where it is not the audit's store that is written to.
     """
 
     def __init__(
@@ -70,6 +82,7 @@ class AuditWriter:
         prepare: Callable[[AuditRecord], Iterable[StoredRecord]] | None = None,
         tell: Callable[[Report], None] | None = None,
         retention: float = 0,
+        wording: Wording | None = None,
     ) -> None:
         self._store = store
         self._bound = bound
@@ -97,8 +110,10 @@ class AuditWriter:
         self._dropped = 0
         self._told_kinds: set[str] = set()
         self.written = {"login": 0, "event": 0, "program": 0}
-        self._log = structlog.get_logger()
-        self._thread = threading.Thread(target=self._run, name="audit writer", daemon=True)
+        self._wording = wording or Wording()
+        self._logger = structlog.get_logger()
+        name = f"{self._wording.what} writer"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     # -- from any thread ---------------------------------------------------
@@ -149,7 +164,7 @@ class AuditWriter:
         left = self.waiting
         if left:
             self._dropped += left
-            self._log.error("audit records lost at the end", records=left)
+            self._log("error", "records lost at the end", records=left)
 
     # -- the thread --------------------------------------------------------
 
@@ -248,8 +263,8 @@ class AuditWriter:
         if self._outage:
             self._outage = False
             self._pause = RETRY
-            self._log.info("audit recovered", lost=self.lost - self._told_lost)
-            self._report("recovered", "the audit's store takes records again")
+            self._log("info", "recovered", lost=self.lost - self._told_lost)
+            self._report("recovered", f"{self._wording.title} takes records again")
 
     def _one_by_one(self) -> None:
         """Write a batch's records each alone, and drop those that the store can't take."""
@@ -271,7 +286,7 @@ class AuditWriter:
         kind = type(error).__name__
         if kind not in self._told_kinds:
             self._told_kinds.add(kind)
-            self._log.error("audit record not taken", error=kind)  # its text may quote the record
+            self._log("error", "record not taken", error=kind)  # its text may quote the record
 
     def _count(self, records: Iterable[StoredRecord]) -> None:
         for record in records:
@@ -290,18 +305,20 @@ class AuditWriter:
     def _failed(self, error: StoreError) -> None:
         self._is_open = False
         self._store.close()
-        self._retry_at = time.monotonic() + self._pause
+        # Not all gateways at once, when what failed for all of them is back.
+        pause = self._pause * random.uniform(0.8, 1.0)
+        self._retry_at = time.monotonic() + max(pause, error.after)
         self._pause = min(self._pause * 2, RETRY_MOST)
         if not self._outage:
             self._outage = True
-            self._log.error("audit store failed", why=str(error), waiting=self.waiting)
-            self._report("outage", f"the audit's store can't be used: {error}")
+            self._log("error", f"{self._wording.place} failed", why=str(error), waiting=self.waiting)
+            self._report("outage", f"{self._wording.title} can't be used: {error}")
 
     def _tell_losses(self) -> None:
         if self.lost > self._told_lost and time.monotonic() - self._told_at >= TELL_EVERY:
-            why = "while its store fails" if self._outage else "they came faster than the store takes them"
-            self._log.error("audit records lost", records=self.lost - self._told_lost)
-            self._report("lost", f"audit records were lost: {why}")
+            why = "fails" if self._outage else "does not take them as fast as they come"
+            self._log("error", "records lost", records=self.lost - self._told_lost)
+            self._report("lost", f"{self._wording.what} records were lost: {self._wording.title} {why}")
 
     def _report(self, state: str, detail: str) -> None:
         lost = self.lost
@@ -311,4 +328,7 @@ class AuditWriter:
             try:
                 self._tell(Report(state, detail, new))
             except Exception:  # noqa: BLE001 - whoever listens must not stop the thread
-                self._log.error("audit report not told", state=state)
+                self._log("error", "report not told", state=state)
+
+    def _log(self, level: str, text: str, **more: object) -> None:
+        getattr(self._logger, level)(f"{self._wording.what} {text}", **self._wording.fields, **more)

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path as FilePath
+from urllib.parse import urlsplit
 
 from ..core.rules import DEFAULT_MECHANISMS
 from ..inspection.bucket import bucket_problem
 from ..inspection.loader import PluginConfigError, check_plugins
 from ..networks import NetworkFileError, read_networks
 from .kinds import HostPort
-from .model import Configuration, Listener, Upstream
+from .model import Configuration, EventsTable, Listener, Upstream
 from .wording import did_you_mean
 
 Where = tuple[str | int, ...]
@@ -38,6 +39,7 @@ def check(configuration: Configuration) -> Iterator[Found]:
     yield from _duplicates([u.name for u in configuration.upstreams], "upstreams")
     yield from _duplicates([one.name for one in configuration.listeners], "listeners")
     yield from _duplicates([p.name for p in configuration.plugins], "plugins")
+    yield from _duplicates([one.name for one in configuration.events], "events")
     for index, upstream in enumerate(configuration.upstreams):
         yield from _upstream(upstream, ("upstreams", index))
     for index, listener in enumerate(configuration.listeners):
@@ -52,6 +54,8 @@ def check(configuration: Configuration) -> Iterator[Found]:
         yield from _writable_folder(configuration.views.verdicts.parent, ("views", "verdicts"), configuration)
     yield from _quarantine(configuration)
     yield from _audit(configuration)
+    for index, events in enumerate(configuration.events):
+        yield from _events(events, configuration, ("events", index))
     directory = configuration.spool.directory
     if directory is not None:
         yield from _writable_folder(directory, ("spool", "directory"), configuration)
@@ -94,6 +98,54 @@ def _audit(configuration: Configuration) -> Iterator[Found]:
     for name in ("chain_key", "chain_head"):
         if getattr(table, name) is not None and not table.chain:
             yield ("audit", name), "the chain is off", "chain = true", True
+
+
+def _events(table: EventsTable, configuration: Configuration, where: Where) -> Iterator[Found]:
+    """Find what an output of events lacks, and what would go out unprotected."""
+    if sum(one is not None for one in (table.file, table.syslog, table.webhook)) != 1:
+        hint = 'like: file = { path = "/var/log/mailgate/events.json" }'
+        yield where, "needs one of file, syslog, webhook", hint, False
+    if (file := table.file) is not None:
+        if file.path.is_dir():
+            yield (*where, "file", "path"), f"is a folder: {file.path}", "", False
+        else:
+            yield from _writable_folder(file.path.parent, (*where, "file", "path"), configuration)
+    far = "everybody between can read who logs in, from where and when"
+    if (syslog := table.syslog) is not None:
+        here = (*where, "syslog")
+        if not syslog.tls and not _is_loopback(syslog.address.host):
+            yield (*here, "tls"), far, "tls = true", True
+        yield from _client_pair(syslog.certificate, syslog.key, here)
+        if syslog.ca is not None:
+            yield from _authorities(syslog.ca, (*here, "ca"))
+    if (webhook := table.webhook) is not None:
+        here = (*where, "webhook")
+        try:
+            parts = urlsplit(webhook.url)
+            wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+        except ValueError:
+            wrong = True
+        if wrong or parts.username is not None or not webhook.url.isascii() or " " in webhook.url:
+            hint = 'url = "https://siem.example.org/hook"; a password goes into a file: token'
+            yield (*here, "url"), "not the URL of a webhook", hint, False
+        elif parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield (*here, "url"), far, f'url = "https{webhook.url[4:]}"', True
+        for name, value in webhook.headers.items():
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[ -~]*", value):
+                yield (*here, "headers"), f"not a header field: {name!r}", "", False
+        if webhook.secret is not None:
+            yield from _key(webhook.secret, (*here, "secret"))
+        if webhook.token is not None:
+            yield from _readable(webhook.token, (*here, "token"))
+        if webhook.ca is not None:
+            yield from _authorities(webhook.ca, (*here, "ca"))
+
+
+def _client_pair(certificate: FilePath | None, key: FilePath | None, where: Where) -> Iterator[Found]:
+    if (certificate is None) != (key is None):
+        yield where, "a client certificate needs both certificate and key", "", False
+    elif certificate is not None and key is not None:
+        yield from _pair(certificate, key, where)
 
 
 def _key(path: FilePath, where: Where) -> Iterator[Found]:
@@ -224,10 +276,7 @@ def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
     if upstream.tls not in (None, "none") and not upstream.verify and far:
         message = "the upstream's certificate is not verified: anybody between can read everything"
         yield (*where, "verify"), message, "", True
-    if (upstream.certificate is None) != (upstream.key is None):
-        yield where, "a client certificate needs both certificate and key", "", False
-    elif upstream.certificate is not None and upstream.key is not None:
-        yield from _pair(upstream.certificate, upstream.key, where)
+    yield from _client_pair(upstream.certificate, upstream.key, where)
     if upstream.ca is not None:
         yield from _authorities(upstream.ca, (*where, "ca"))
     if upstream.crl is not None:

@@ -510,6 +510,83 @@ class PolicyTable(Table):
     """what users are told, with a link to help"""
 
 
+class EventsFile(Table):
+    """``[events.file]``: JSON objects line by line."""
+
+    path: FilePath
+    """the file; one that was moved away is made anew"""
+    max_size: Size = 100 * 1024 * 1024
+    """octets, then the file becomes ``.1``; 0 is no bound"""
+    keep: Annotated[Count, Field(le=1000)] = 10
+    """how many such files stay"""
+    compress: Switch = False
+    """pack those by gzip"""
+
+
+class EventsSyslog(Table):
+    """``[events.syslog]``: RFC 5424 over TLS or TCP, with octet counting."""
+
+    address: Address
+    """host:port of the server"""
+    tls: Switch = True
+    """false: plain TCP"""
+    facility: Literal[
+        "user", "mail", "daemon", "auth", "authpriv",
+        "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    ] = "authpriv"  # fmt: skip
+    """as syslog sorts messages"""
+    ca: FilePath | None = None
+    """trusted authorities, PEM; the system's if absent"""
+    server_name: ServerName = ""
+    """the name the certificate must have; the host if absent"""
+    certificate: FilePath | None = None
+    """a client certificate to show, PEM"""
+    key: FilePath | None = None
+    """the client certificate's key, PEM"""
+    timeout: PositiveDuration = 10.0
+    """seconds for a connection, and for a batch"""
+
+
+class EventsWebhook(Table):
+    """``[events.webhook]``: batches by POST."""
+
+    url: str
+    """http or https"""
+    body: Literal["array", "lines"] = "array"
+    """one JSON array, or JSON objects line by line"""
+    secret: FilePath | None = None
+    """a file with the secret that signs batches, as Standard Webhooks are; else they are not signed"""
+    token: FilePath | None = None
+    """a file with a token, sent as ``Authorization: Bearer``"""
+    headers: dict[str, str] = {}
+    """more fields of the request's header"""
+    ca: FilePath | None = None
+    """trusted authorities, PEM; the system's if absent"""
+    timeout: PositiveDuration = 10.0
+    """seconds for a connection, and for the answer"""
+
+
+class EventsTable(Table):
+    """``[[events]]``: where records of logins and security events go besides; one of the three below."""
+
+    name: Name
+    """by which logs and metrics call it"""
+    what: tuple[Literal["logins", "events"], ...] = Field(("logins", "events"), min_length=1)
+    """which records"""
+    min_severity: Literal["info", "warning", "alert"] = "info"
+    """of security events"""
+    queue: Annotated[Count, Field(ge=100, le=10_000_000)] = 20_000
+    """records that wait while it can't be reached; what comes then is lost and counted"""
+    privacy: Switch = True
+    """cut addresses and hide users as ``[audit]`` says"""
+    file: EventsFile | None = None
+    """a file"""
+    syslog: EventsSyslog | None = None
+    """a syslog server"""
+    webhook: EventsWebhook | None = None
+    """a webhook"""
+
+
 class Configuration(Table):
     """The whole file."""
 
@@ -531,6 +608,8 @@ class Configuration(Table):
     """where messages are kept that a plugin has quarantined"""
     audit: Audit = Audit()
     """every login attempt and security event, kept for reports"""
+    events: tuple[EventsTable, ...] = ()
+    """where records of logins and security events go besides"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)

@@ -88,6 +88,7 @@ class Metrics(Catalogue, Sink, Collector):
             0,
             0,
         )
+        self._events: Callable[[], Mapping[str, tuple[float, float, float]]] = dict
         self.expect(listeners, upstreams, plugins, shadows)
         registry.register(self)
         if process:
@@ -119,6 +120,10 @@ class Metrics(Catalogue, Sink, Collector):
     def watch_audit(self, figures: Callable[[], tuple[Mapping[str, float], float, float]]) -> None:
         """Show the audit: records written by kind, records lost, records that wait."""
         self._audit = figures
+
+    def watch_events(self, figures: Callable[[], Mapping[str, tuple[float, float, float]]]) -> None:
+        """Show the outputs of events by name: records sent, lost, waiting."""
+        self._events = figures
 
     def watch_guarding(
         self, figures: Callable[[], tuple[Mapping[str, float], float, Mapping[str, float]]]
@@ -308,6 +313,18 @@ class Metrics(Catalogue, Sink, Collector):
         yield records
         yield CounterMetricFamily("mailgate_audit_lost", "Records that the audit has lost.", lost)
         yield GaugeMetricFamily("mailgate_audit_queue", "Records that wait to be written.", waiting)
+        sent = CounterMetricFamily("mailgate_events_sent", "Records that an output took.", labels=("output",))
+        dropped = CounterMetricFamily(
+            "mailgate_events_lost", "Records that an output has lost.", labels=("output",)
+        )
+        queued = GaugeMetricFamily(
+            "mailgate_events_queue", "Records that wait for an output.", labels=("output",)
+        )
+        for name, (went, gone, wait) in self._events().items():
+            sent.add_metric((name,), went)
+            dropped.add_metric((name,), gone)
+            queued.add_metric((name,), wait)
+        yield from (sent, dropped, queued)
         locks, refused, throttled = self._guarding()
         active = GaugeMetricFamily("mailgate_lockouts", "Who is locked out now, by kind.", labels=("kind",))
         for kind, held in locks.items():
