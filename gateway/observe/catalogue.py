@@ -92,7 +92,7 @@ class Catalogue:
         self.ciphers = Counts("tls_cipher", "TLS handshakes by the cipher agreed on.", ("leg", "cipher"))
         self.expiry = Levels(
             "tls_certificate_expiry_timestamp_seconds",
-            "When a certificate that the gateway shows expires, seconds since the epoch.",
+            "When a certificate of the gateway, or a revocation list, ends, seconds since the epoch.",
             ("name",),
         )
         self.logins = Counts(

@@ -294,6 +294,7 @@ class Session:
             self.record.upstream_tls = tls
             self._input(self._engine.handshaken, side, tls)
             return
+        tls.verified = bool(tls.peer)  # one that the authorities don't vouch for ends the handshake
         self.record.client_tls = tls
         if self.settings.tls_mode == "implicit":
             self._publish(TlsStarted(CLIENT, "implicit", tls))

@@ -80,14 +80,6 @@ def _names(certificate: Path) -> list[str]:
     return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
 
 
-def expiry_of(certificate: Path) -> float:
-    """Return when a certificate expires, in seconds since the epoch."""
-    from cryptography import x509
-
-    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return loaded.not_valid_after_utc.timestamp()
-
-
 def _context(minimum: int, ciphers: bytes) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(minimum)
@@ -165,6 +157,10 @@ class ServerTls:
             for name in _names(pair.certificate):
                 self._by_name.setdefault(name, context)
 
+    def adopt(self, other: ServerTls) -> None:
+        """Use what another one has loaded for connections to come; those that are there keep theirs."""
+        self._by_name, self._default = other._by_name, other._default
+
     def _choose(self, connection: SSL.Connection) -> None:
         """Pick the certificate for the name that the client asks for; else the first."""
         name = connection.get_servername()
@@ -230,6 +226,10 @@ class ClientTls:
         if key_log is not None:
             context.set_keylog_callback(partial(_keep_keys, key_log))
         self._context = context
+
+    def adopt(self, other: ClientTls) -> None:
+        """Use what another one has loaded for connections to come; those that are there keep theirs."""
+        self._context = other._context
 
     def connection(self, name: str) -> SSL.Connection:
         """Return the client's end of a new TLS connection to the host of that name."""
