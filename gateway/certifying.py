@@ -267,6 +267,7 @@ class Prepared:
                 client_crl=revocation_lists(tls.client_crl),
                 client_certificate=tls.client_certificate,
                 key_log=key_log,
+                ja4=tls.ja4,
             )
 
         def validities() -> list[Validity]:

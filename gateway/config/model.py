@@ -226,6 +226,8 @@ class ListenerTls(Table):
     """whether clients are asked for a certificate"""
     key_log: FilePath | None = None
     """OpenSSL's key log: whoever reads it reads everything"""
+    ja4: Switch = False
+    """take JA4 fingerprints of clients, for the log and the audit"""
 
 
 class ListenerLimits(Table):

@@ -49,6 +49,9 @@ ALPN: dict[str, tuple[bytes, ...]] = {"imap": (b"imap",), "pop3": (b"pop3",), "s
 _FOREIGN = (b"http/", b"h2", b"h3", b"ftp", b"xmpp")
 
 
+#: How long a client may come back without a full handshake, in seconds.
+RESUMPTION_TIME = 2 * 3600
+
 _ENABLE_PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name
 
 
@@ -104,6 +107,21 @@ def _load(context: SSL.Context, pair: KeyPair) -> None:
         raise TlsError(f"{pair.key}: not the key of {pair.certificate}") from None
 
 
+def _allow_resumption(context: SSL.Context, protocol: str, *, certificates: bool) -> None:
+    """Let clients come back with a ticket, or a session's id (RFC 8446 2.2, RFC 5077, RFC 5246 7.3).
+
+    The keys of tickets are the context's own: whoever comes back after a reload shakes hands in full.
+    certificates: clients may show some.  Those are looked at each time, for they may be revoked meanwhile.
+    """
+    context.set_session_id(f"mailgate-{protocol}".encode()[:32])
+    if certificates:
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        return
+    context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    context.set_timeout(RESUMPTION_TIME)
+
+
 def _check_revocation(context: SSL.Context, lists: Sequence[x509.CertificateRevocationList]) -> None:
     """Refuse certificates that the lists revoke (RFC 5280 5).
 
@@ -129,8 +147,13 @@ class ServerTls:
         client_crl: Sequence[x509.CertificateRevocationList] = (),
         client_certificate: str = "none",
         key_log: Callable[[bytes], None] | None = None,
+        ja4: bool = False,
     ) -> None:
-        """Load everything.  Raises TlsError, OSError."""
+        """Load everything.  Raises TlsError, OSError.
+
+        ja4: whether a fingerprint is made of each client's offer.
+        """
+        self.ja4 = ja4
         self._by_name: dict[str, SSL.Context] = {}
         self._default: SSL.Context | None = None
         minimum, ciphers = PROFILES[profile]
@@ -138,8 +161,7 @@ class ServerTls:
             context = _context(minimum, ciphers)
             context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
             _load(context, pair)
-            context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
-            context.set_session_id(f"mailgate-{protocol}".encode()[:32])
+            _allow_resumption(context, protocol, certificates=client_certificate != "none")
             context.set_tlsext_servername_callback(self._choose)
             context.set_alpn_select_callback(_alpn_chooser(ALPN.get(protocol, ())))
             if client_certificate != "none" and client_ca is not None:
@@ -287,6 +309,14 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def _is_resumed(connection: SSL.Connection) -> bool:
+    # pyOpenSSL does not pass SSL_session_reused() on; should its inside change, all seem to be new.
+    try:
+        return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
+    except AttributeError:
+        return False
+
+
 def describe(connection: SSL.Connection) -> TlsInfo:
     """Say what a finished handshake agreed on."""
     alpn = connection.get_alpn_proto_negotiated()
@@ -298,7 +328,7 @@ def describe(connection: SSL.Connection) -> TlsInfo:
         group=connection.get_group_name() or "",
         sni=name.decode("ascii", "replace") if name else "",
         alpn=alpn.decode("ascii", "replace") if alpn else "",
-        resumed=False,
+        resumed=_is_resumed(connection),
         peer=peer.subject.rfc4514_string() if peer is not None else "",
     )
 
