@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("beginning", "Write a commented configuration to begin with."),
     "demo": ("demonstrating", "See mailgate at work before an embedded mail server."),
     "probe": ("probing", "Show what a mail server offers, and what mailgate would make of it."),
+    "tls": ("tls", "Show what clients see of a server's TLS."),
     "inspect": ("inspecting", "Show what is in a message, and what the plugins make of it."),
     "plugin": ("plugins", "List plugins, show one, begin one of your own."),
     "lockouts": ("lockouts", "List and clear who is locked out after failed logins."),

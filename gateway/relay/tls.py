@@ -71,7 +71,7 @@ class KeyPair:
     key: Path
 
 
-def _names(certificate: Path) -> list[str]:
+def names_of(certificate: Path) -> list[str]:
     """Return the DNS names of a certificate, lower case."""
     from cryptography import x509
 
@@ -176,7 +176,7 @@ class ServerTls:
                 context.set_keylog_callback(partial(_keep_keys, key_log))
             if self._default is None:
                 self._default = context
-            for name in _names(pair.certificate):
+            for name in names_of(pair.certificate):
                 self._by_name.setdefault(name, context)
 
     def adopt(self, other: ServerTls) -> None:
@@ -256,7 +256,7 @@ class ClientTls:
     def connection(self, name: str) -> SSL.Connection:
         """Return the client's end of a new TLS connection to the host of that name."""
         connection = SSL.Connection(self._context, None)
-        if not _is_address(name):
+        if not is_address(name):
             connection.set_tlsext_host_name(name.encode("idna"))
         connection.set_connect_state()
         return connection
@@ -266,7 +266,7 @@ class ClientTls:
         if not self.verify:
             return ""
         try:
-            if _is_address(name):
+            if is_address(name):
                 verify_ip_address(connection, name)
             else:
                 verify_hostname(connection, name)
@@ -278,7 +278,7 @@ class ClientTls:
 
 
 #: OpenSSL's verdicts on a certificate (X509_verify_cert_error_string), in words of ours.
-_VERDICTS = {
+VERDICTS = {
     3: "no revocation list for its issuer",
     8: "the revocation list is signed by another authority",
     9: "it is not valid yet",
@@ -297,11 +297,12 @@ _VERDICTS = {
 def _verified(connection: SSL.Connection, _shown: object, error: int, _depth: int, ok: int) -> bool:
     """Take OpenSSL's word, and keep why it says no."""
     if not ok and connection.get_app_data() is None:
-        connection.set_app_data(_VERDICTS.get(error, f"OpenSSL's error {error}"))
+        connection.set_app_data(VERDICTS.get(error, f"OpenSSL's error {error}"))
     return bool(ok)
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Tell whether a name is an IP address in truth."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
