@@ -159,6 +159,9 @@ class Shaker:
                 tls.shutdown()  # a session that was cut is not taken up again
         except (SSL.Error, ValueError) as error:
             result.problem = _problem(error, tls)
+            if result.asked and result.info is None and tls.get_cipher_name():
+                result.info = describe(tls)  # all was agreed on; only the client's certificate lacks
+                result.chain = tls.get_peer_cert_chain(as_cryptography=True) or []
         except ConnectionError:
             result.problem = "the server closes the connection"
         except OSError as error:

@@ -103,8 +103,7 @@ def examine(shaker: Shaker, report: Report) -> None:
         return
     report.agreed = {"version": first.info.version, "cipher": first.info.cipher, "group": first.info.group}
     if first.asked:
-        wanted = first.problem == "the server wants a client certificate"
-        report.client_certificate = "required" if wanted else "requested"
+        report.client_certificate = "required" if first.problem else "requested"
     _chain(shaker, report, first)
     _versions(shaker, report)
     _ciphers(shaker, report)
@@ -219,7 +218,7 @@ def _versions(shaker: Shaker, report: Report) -> None:
         report.versions[version] = shaken.info is not None
     old = [version for version in ("TLSv1", "TLSv1.1") if report.versions[version]]
     if old:
-        report.say("warning", f"{' and '.join(old)} is accepted, which RFC 8996 forbids")
+        report.say("warning", f"{' and '.join(old)}: accepted, though RFC 8996 forbids it")
     if not report.versions["TLSv1.2"] and not report.versions["TLSv1.3"]:
         report.say("error", "neither TLS 1.2 nor TLS 1.3 is spoken")
     elif not old:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import imaplib
+import json
 import os
 import re
 import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.demo.certificates import Authority, KeyPair, make_authority
+from tests.cli.support import mailgate
 from tests.conftest import need
 from tests.demo.conftest import Upstream
 from tests.support.gateway import RunningGateway
@@ -277,3 +280,44 @@ def test_the_key_log_is_written_where_it_is_asked_for_only(scene: Scene, on: boo
         size = path.stat().st_size
         scene.client().logout()
         wait_until(lambda: path.stat().st_size > size, 10, "more keys")
+
+
+def check(scene: Scene, listener: str) -> tuple[int, dict[str, Any]]:
+    """Run `mailgate tls check` for a listener."""
+    assert scene.gateway is not None
+    done = mailgate(
+        "tls", "check", listener, "-c", str(scene.gateway.configuration),
+        "--ca", str(scene.authority.certificate), "--server-name", "localhost", "--json",
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("listener", ["imaps", "smtp"])
+@pytest.mark.parametrize("wants", ["none", "request", "require"])
+def test_tls_check_of_a_listener(scene: Scene, listener: str, wants: str):
+    """What is configured is what is seen; and the gateway takes no harm."""
+    scene.start(f'client_ca = "{scene.authority.certificate}"\nclient_certificate = "{wants}"')
+    status, report = check(scene, listener)
+    assert status == 0, report["findings"]
+    seen = {"none": "none", "request": "requested", "require": "required"}
+    assert report["client_certificate"] == seen[wants]
+    assert report["versions"] == {"TLSv1": False, "TLSv1.1": False, "TLSv1.2": True, "TLSv1.3": True}
+    assert report["server_order"] and "ECDHE-ECDSA-AES128-GCM-SHA256" in report["ciphers"]["TLSv1.2"]
+    assert report["resumption"]["TLSv1.3"] == (wants == "none")
+    assert report["mode"] == ("implicit" if listener == "imaps" else "starttls")
+    if listener == "smtp":
+        assert report["starttls"]["commands_behind"] == "refused"
+
+
+def test_tls_check_finds_the_old_profile(scene: Scene):
+    scene.start('profile = "old"')
+    _, report = check(scene, "imaps")
+    assert report["versions"]["TLSv1"]
+    assert any("RFC 8996" in one["text"] for one in report["findings"] if one["level"] == "warning")
+
+
+def test_tls_check_of_an_unknown_listener(scene: Scene):
+    gateway = scene.start()
+    done = mailgate("tls", "check", "imap", "-c", str(gateway.configuration))
+    assert done.returncode == 2 and 'did you mean "imaps"' in done.stderr
