@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -24,12 +25,12 @@ from .admin.control import ControlSocket
 from .admin.lag import LagMeter
 from .admin.server import AdminServer
 from .auditing import Audit, on_loop
+from .certifying import Certificates
 from .config.errors import ConfigurationError, StartError
 from .config.model import Configuration
 from .config.model import Listener as ListenerTable
 from .config.model import Upstream as UpstreamTable
 from .config.reading import read
-from .config.revocation import revocation_lists
 from .config.rules import COMMAND_TIME, rules_for
 from .core.facts import Fact
 from .core.gate import Need
@@ -58,7 +59,7 @@ from .relay.memory import settle_memory
 from .relay.occupant import occupant
 from .relay.settings import SessionSettings, Timeouts
 from .relay.spool import SpoolSettings
-from .relay.tls import ClientTls, KeyPair, ServerTls, TlsError, expiry_of
+from .relay.tls import ClientTls
 from .relay.upstream import Address, Upstream
 from .relay.views import ViewCache
 
@@ -143,6 +144,16 @@ class Kept:
         return views.hits, views.misses, views.octets, self.verdicts.failures
 
 
+@dataclass(frozen=True)
+class Services:
+    """What goes on through reloads, each with tables of its own."""
+
+    audit: Audit
+    guarding: Guarding
+    exporting: Exporting
+    certificates: Certificates
+
+
 class Parts:
     """What one reading of the configuration gives: everything that a reload exchanges."""
 
@@ -152,28 +163,29 @@ class Parts:
         runner: TwistedRunner,
         spool: SpoolSettings,
         kept: Kept,
-        audit: Audit,
-        guarding: Guarding,
-        exporting: Exporting,
+        services: Services,
     ) -> None:
         """Build everything.  Raises StartError, and changes nothing outside itself."""
         self.configuration = configuration
         self._kept = kept
-        self._guarding = guarding
-        self.use_guarding = guarding.prepare(configuration.abuse)
+        self._services = services
+        self.use_guarding = services.guarding.prepare(configuration.abuse)
         self.policies = PolicyBook([policy_of(table) for table in configuration.policies])
-        self._audit = audit
-        self.use_audit = audit.prepare(configuration.audit)
-        self.use_exporting = exporting.prepare(
+        self.use_audit = services.audit.prepare(configuration.audit)
+        self.use_exporting = services.exporting.prepare(
             configuration.events, configuration.audit, configuration.hostname
         )
+        self.tls = services.certificates.prepare(configuration)
         try:
             kept_in = configuration.quarantine_place()
             self.quarantine = (
                 Quarantine(kept_in, configuration.quarantine.max_size) if kept_in is not None else None
             )
             self.plugins: list[LoadedPlugin] = load_plugins(configuration.plugin_specs())
-            self.upstreams = {table.name: _upstream(table) for table in configuration.upstreams}
+            self.upstreams = {
+                table.name: _upstream(table, self.tls.clients.get(table.name))
+                for table in configuration.upstreams
+            }
             self.pipeline = Pipeline(
                 self.plugins,
                 runner,
@@ -184,13 +196,9 @@ class Parts:
                 defects=configuration.inspection.defects,
             )
             self.settings = {table.name: self._settings(table, spool) for table in configuration.listeners}
-        except (TlsError, PluginConfigErrors, ValueError, OSError) as error:
+        except (PluginConfigErrors, ValueError, OSError) as error:
+            self.tls.close()
             raise StartError(str(error)) from None
-        self.certificates = {
-            f"{table.name}/{pair.certificate.name}": expiry_of(pair.certificate)
-            for table in configuration.listeners
-            for pair in table.tls.certificates
-        }
 
     def _settings(self, table: ListenerTable, spool: SpoolSettings) -> SessionSettings:
         upstream = next(u for u in self.configuration.upstreams if u.name == table.upstream)
@@ -206,7 +214,7 @@ class Parts:
             pipeline=self.pipeline,
             spool=spool,
             tls_mode=tls.mode,
-            server_tls=_server_tls(table) if tls.mode != "none" else None,
+            server_tls=self.tls.servers.get(table.name),
             timeouts=Timeouts(
                 handshake=timeouts.handshake,
                 prologue=timeouts.prologue,
@@ -243,16 +251,12 @@ class Parts:
 
     def _barrier(self, address: str, user: str) -> Need | None:
         """Say what a login lacks whatever the policies are."""
-        if self._audit.closed:
+        if self._services.audit.closed:
             return Need.AUDIT
-        return self._guarding.lacks(address, user)
+        return self._services.guarding.lacks(address, user)
 
 
-def _upstream(table: UpstreamTable) -> Upstream:
-    client_tls = None
-    if table.tls not in (None, "none"):
-        pair = KeyPair(table.certificate, table.key) if table.certificate and table.key else None
-        client_tls = ClientTls(verify=table.verify, ca=table.ca, crl=revocation_lists(table.crl), pair=pair)
+def _upstream(table: UpstreamTable, client_tls: ClientTls | None) -> Upstream:
     return Upstream(
         table.name,
         [Address(address.host, address.port) for address in table.addresses],
@@ -263,28 +267,6 @@ def _upstream(table: UpstreamTable) -> Upstream:
         retry_after=table.retry_after,
         proxy_protocol=table.proxy_protocol,
     )
-
-
-def _server_tls(table: ListenerTable) -> ServerTls:
-    tls = table.tls
-    return ServerTls(
-        [KeyPair(pair.certificate, pair.key) for pair in tls.certificates],
-        protocol=table.protocol,
-        profile=tls.profile,
-        client_ca=tls.client_ca,
-        client_crl=revocation_lists(tls.client_crl),
-        client_certificate=tls.client_certificate,
-        key_log=_key_log(tls.key_log) if tls.key_log else None,
-    )
-
-
-def _key_log(path: Path) -> Callable[[bytes], None]:
-    """Return what writes OpenSSL's key log for Wireshark: with it, anyone can read the traffic."""
-    structlog.get_logger().warning(
-        "key log is on: whoever reads the file can decrypt every connection", path=str(path)
-    )
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    return lambda line: void(os.write(descriptor, line + b"\n"))
 
 
 def void(_value: object) -> None:
@@ -333,6 +315,7 @@ class Gateway:
         self.audit = Audit(on_loop(reactor))
         self.guarding = Guarding(reactor)
         self.exporting = Exporting(on_loop(reactor))
+        self.certificates = Certificates(reactor)
         self._parts = self._read(configuration)
         self._log = structlog.get_logger()
         self.registry = CollectorRegistry()
@@ -348,7 +331,7 @@ class Gateway:
         self.metrics.watch_audit(self.audit.figures)
         self.metrics.watch_events(self.exporting.figures)
         self.metrics.watch_guarding(self.guarding.figures)
-        self.metrics.certificates(self._parts.certificates)
+        self.certificates.changed = self.metrics.certificates
         if log is not None:
             self.metrics.watch_log(lambda: log.dropped)
         self.sessions = Sessions(
@@ -367,15 +350,8 @@ class Gateway:
         self._retired: dict[Pipeline, Any] = {}  # to the call that ends its time
 
     def _read(self, configuration: Configuration) -> Parts:
-        return Parts(
-            configuration,
-            self._runner,
-            self._spool,
-            self._kept,
-            self.audit,
-            self.guarding,
-            self.exporting,
-        )
+        services = Services(self.audit, self.guarding, self.exporting, self.certificates)
+        return Parts(configuration, self._runner, self._spool, self._kept, services)
 
     @property
     def configuration(self) -> Configuration:
@@ -434,6 +410,9 @@ class Gateway:
         self.exporting.attach(self.hub)
         self._parts.use_guarding()
         self.guarding.attach(self.hub)
+        self.certificates.use(self._parts.tls)
+        self.metrics.certificates(self.certificates.expiries())
+        self.certificates.attach(self.hub)
         self._listen_for_commands()
         self.sessions.start()
         self._lag.start()
@@ -519,6 +498,7 @@ class Gateway:
             for listener in fresh.values():
                 listener.stop()
             self._parts = old_parts
+            parts.tls.close()
             raise
         parts.use_audit()
         parts.use_exporting()
@@ -538,7 +518,8 @@ class Gateway:
         self.hub.exchange(self._plugin_facts, plugin_facts)
         self._plugin_facts = plugin_facts
         self._kept.views.most_octets = configuration.views.cache
-        self.metrics.certificates(parts.certificates)
+        self.certificates.use(parts.tls)
+        self.metrics.certificates(self.certificates.expiries())
         self.metrics.expect(
             listeners={table.name: table.protocol for table in configuration.listeners},
             upstreams=[table.name for table in configuration.upstreams],
@@ -572,6 +553,7 @@ class Gateway:
             self.sessions.cut()
             self._lag.stop()
             self.guarding.stop()
+            self.certificates.stop()
             if self._control is not None:
                 self._control.stop()
             if self._purging is not None and self._purging.active():

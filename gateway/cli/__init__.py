@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plaintext": ("reports:plaintext", "Who still sends a password unprotected."),
     "readiness": ("reports:readiness", "What would break if a policy were enforced today."),
     "user": ("reports:user", "All that is known of one user's logins."),
-    "tls": ("reports:tls", "Which TLS logins speak, and who holds old versions back."),
+    "tls": ("tls", "Which TLS logins speak; `tls check`: what a server shows its clients."),
     "quarantine": ("quarantining", "List, show, release and delete quarantined messages."),
     "audit": ("auditing", "Verify and prune the audit of logins; resolve its pseudonyms."),
     "replay": ("replaying", "Run a recorded session through the engine, and show the steps."),

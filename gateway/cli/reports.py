@@ -58,13 +58,15 @@ def asked(default_since: str) -> Callable[[Wrapped], Wrapped]:
             networks: tuple[str, ...],
             **more: Any,
         ) -> None:
+            if click.get_current_context().invoked_subcommand is not None:
+                return
             from ..reports.selection import Selection, of_many
 
-            now = time.time()
+            present = time.time()
             table = table_of(path, where)
             selection = Selection(
-                since=_moment(since, now, "--since"),
-                until=_moment(until, now, "--until"),
+                since=_moment(since, present, "--since"),
+                until=_moment(until, present, "--until"),
                 users=_users(table, of_many(more.pop("users", ()))),
                 networks=tuple(_network(one) for one in of_many(networks)),
                 **{
@@ -178,13 +180,13 @@ def _users(table: Audit, users: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @contextmanager
-def _store(table: Audit) -> Iterator[SqlStore]:
+def audit_store(table: Audit) -> Iterator[SqlStore]:
     with opened(read_store(table.model_copy(update={"chain": False}))) as store:
         store.snapshot()
         yield store
 
 
-def _show(asked: Asked, report: Report) -> None:
+def show(asked: Asked, report: Report) -> None:
     """Write a report as it was asked for."""
     if asked.form == "table" and asked.output is None:
         from ..reports.text import write
@@ -227,7 +229,7 @@ def _rendered(asked: Asked, report: Report) -> str:
     return kept.getvalue()
 
 
-def _now() -> int:
+def now() -> int:
     return int(time.time() * 1e6)
 
 
@@ -261,8 +263,8 @@ def logins(asked: Asked, follow: bool) -> None:
             raise click.UsageError("--follow writes to the terminal, as a table, JSON or CSV")
         _follow(asked)
         return
-    with _store(asked.table) as store:
-        _show(asked, report.logins(store, asked.selection, _now(), asked.limit))
+    with audit_store(asked.table) as store:
+        show(asked, report.logins(store, asked.selection, now(), asked.limit))
 
 
 def _follow(asked: Asked) -> None:
@@ -318,8 +320,8 @@ def plaintext(asked: Asked) -> None:
     """
     from ..reports.plaintext import plaintext
 
-    with _store(asked.table) as store:
-        _show(asked, plaintext(store, asked.selection, _now(), asked.limit))
+    with audit_store(asked.table) as store:
+        show(asked, plaintext(store, asked.selection, now(), asked.limit))
 
 
 @click.command("user")
@@ -338,11 +340,11 @@ def user(asked: Asked, name: str) -> None:
     if set("*?") & set(name):
         raise click.UsageError("name one user; `mailgate logins --user PATTERN` takes patterns")
     (known,) = _users(asked.table, (normalised(name),))
-    with _store(asked.table) as store:
-        report = user(store, known, asked.selection, _now(), asked.limit)
+    with audit_store(asked.table) as store:
+        report = user(store, known, asked.selection, now(), asked.limit)
         if not any(one.rows for one in report.sections):
             _near(store, known, name)
-        _show(asked, report)
+        show(asked, report)
 
 
 def _near(store: SqlStore, known: str, name: str) -> None:
@@ -389,8 +391,8 @@ def readiness(
 
     adhoc = {"login": require, "min_tls": min_tls, "profile": profile}
     policies = _policies(asked.path, names, {key: value for key, value in adhoc.items() if value}, share)
-    with _store(asked.table) as store:
-        _show(asked, readiness(store, asked.selection, policies, _now(), asked.limit))
+    with audit_store(asked.table) as store:
+        show(asked, readiness(store, asked.selection, policies, now(), asked.limit))
 
 
 def _policies(path: Path | None, names: tuple[str, ...], asks: dict[str, str], share: str) -> list[Policy]:
@@ -421,18 +423,3 @@ def _policies(path: Path | None, names: tuple[str, ...], asks: dict[str, str], s
         enforced(policy_of(table), part) if not names or table.name in names else policy_of(table)
         for table in configured
     ]
-
-
-@click.command("tls")
-@user_option
-@outcome_option
-@asked("30d")
-def tls(asked: Asked) -> None:
-    """Show which TLS logins spoke: versions, cipher suites, groups, and who holds old versions back.
-
-    Exit status: 0 done; 1 the audit can't be read; 2 wrong usage or configuration.
-    """
-    from ..reports.tls import tls
-
-    with _store(asked.table) as store:
-        _show(asked, tls(store, asked.selection, _now(), asked.limit))

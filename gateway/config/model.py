@@ -162,6 +162,13 @@ class GlobalLimits(Table):
     """seconds after a reload that old sessions keep their plugins; then the new ones judge for them"""
 
 
+class Tls(Table):
+    """``[tls]``: what concerns the certificates of all listeners and upstreams."""
+
+    watch: Duration = 15.0
+    """how often their files are looked at, and used if they have changed, in seconds; 0: on SIGHUP only"""
+
+
 class Upstream(Table):
     """``[[upstreams]]``: a mail server."""
 
@@ -219,6 +226,8 @@ class ListenerTls(Table):
     """whether clients are asked for a certificate"""
     key_log: FilePath | None = None
     """OpenSSL's key log: whoever reads it reads everything"""
+    ja4: Switch = False
+    """take JA4 fingerprints of clients, for the log and the audit"""
 
 
 class ListenerLimits(Table):
@@ -612,6 +621,8 @@ class Configuration(Table):
     """where records of logins and security events go besides"""
     limits: GlobalLimits = GlobalLimits()
     """bounds of the whole process"""
+    tls: Tls = Tls()
+    """what concerns the certificates of all listeners and upstreams"""
     upstreams: tuple[Upstream, ...] = Field(min_length=1)
     """the mail servers"""
     listeners: tuple[Listener, ...] = Field(min_length=1)

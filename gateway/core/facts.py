@@ -155,6 +155,7 @@ class EventKind(StrEnum):
     RATE = "rate"  # more than is allowed of connections, commands, messages, recipients, octets
     ATTACK = "attack"  # a fault that no honest peer commits: STARTTLS injection and its kin
     CERTIFICATE = "certificate"  # expires soon, or could not be loaded again
+    KEY_LOG = "key_log"  # the keys of connections are written to a file
     AUDIT_LOST = "audit_lost"  # records that the store did not take
 
 

@@ -62,6 +62,7 @@ class TlsInfo:
     resumed: bool = False
     peer: str = ""  # subject of the peer's certificate, if it showed one
     verified: bool = False
+    ja4: str = ""  # fingerprint of the client's offer, where it is taken
 
 
 @dataclass(slots=True)

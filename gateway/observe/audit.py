@@ -76,7 +76,7 @@ def login_record(record: SessionRecord, login: LoginSeen, now: float) -> LoginRe
         tls.group,
         shown(tls.sni, NAME_LIMIT),
         shown(tls.peer, NAME_LIMIT),
-        "",
+        tls.ja4,
         password_exposed(record, login),
         login.outcome,
         reply_code(record.protocol, login.reply),

@@ -89,10 +89,11 @@ class Catalogue:
             "TLS handshakes; a failed one has version none and the kind of failure as its result.",
             ("leg", "protocol", "mode", "version", "result"),
         )
+        self.resumed = Counts("tls_resumed", "TLS handshakes that went on with an earlier session.", ("leg",))
         self.ciphers = Counts("tls_cipher", "TLS handshakes by the cipher agreed on.", ("leg", "cipher"))
         self.expiry = Levels(
             "tls_certificate_expiry_timestamp_seconds",
-            "When a certificate that the gateway shows expires, seconds since the epoch.",
+            "When a certificate of the gateway, or a revocation list, ends, seconds since the epoch.",
             ("name",),
         )
         self.logins = Counts(
@@ -216,6 +217,7 @@ class Catalogue:
         for mode in ("implicit", "starttls"):
             self.handshakes.start(LEGS, protocols, [mode], TLS_VERSIONS, ["ok"])
             self.handshakes.start(LEGS, protocols, [mode], ["none"], (*TLS_FAILURES, OTHER))
+        self.resumed.start(LEGS)
         self.ciphers.start(LEGS, TLS13_CIPHERS)
 
     def _expect_protocol(self, protocol: str) -> None:

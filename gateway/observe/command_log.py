@@ -68,9 +68,10 @@ def tls_object(tls: TlsInfo | None) -> str:
     if tls is None:
         return "null"
     peer = f',"peer":{value(tls.peer)},"verified":{value(tls.verified)}' if tls.peer else ""
+    ja4 = f',"ja4":{value(tls.ja4)}' if tls.ja4 else ""
     return (
         f'{{"version":{value(tls.version)},"cipher":{value(tls.cipher)},"group":{value(tls.group)},'
-        f'"sni":{value(tls.sni)},"resumed":{value(tls.resumed)}{peer}}}'
+        f'"sni":{value(tls.sni)},"resumed":{value(tls.resumed)}{peer}{ja4}}}'
     )
 
 
@@ -190,9 +191,9 @@ class CommandLog(Sink):
         if level < self._level:
             return
         tls = record.client_tls
-        policy = ""
+        policy = f',"tls_ja4":{value(tls.ja4)}' if tls is not None and tls.ja4 else ""
         if login.policy:
-            policy = f',"policy":{value(login.policy)},"judgement":{value(login.judgement)}'
+            policy += f',"policy":{value(login.policy)},"judgement":{value(login.judgement)}'
         # The user of a login line is the one who tried, whatever came of it.
         self._write(
             f'{{"ts":"{self._clock.stamp(now)}","level":"{NAMES[level]}","event":"login",'
@@ -248,6 +249,8 @@ class CommandLog(Sink):
         fields: dict[str, object] = {"side": str(fact.side), "mode": fact.mode}
         fields |= {"version": fact.tls.version, "cipher": fact.tls.cipher, "group": fact.tls.group}
         fields |= {"sni": fact.tls.sni, "resumed": fact.tls.resumed}
+        if fact.tls.ja4:
+            fields["ja4"] = fact.tls.ja4
         if fact.tls.peer:
             fields |= {"peer": fact.tls.peer, "verified": fact.tls.verified}
         self._line(record, now, DEBUG, "tls", fields)

@@ -217,6 +217,8 @@ class Metrics(Catalogue, Sink, Collector):
         leg, version = str(fact.side), within(fact.tls.version, TLS_VERSIONS)
         self.handshakes.add(leg, record.protocol, fact.mode, version, "ok")
         self.ciphers.add(leg, self.cipher_label(fact.tls.cipher))
+        if fact.tls.resumed:
+            self.resumed.add(leg)
 
     def _tls_failed(self, record: SessionRecord, fact: TlsFailed, now: float) -> None:
         result = within(fact.reason, TLS_FAILURES)

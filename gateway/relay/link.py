@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from OpenSSL import SSL
 
 from ..core.steps import Side, TlsInfo
+from ..wire.clienthello import HelloReader
 from .tls import describe, handshake_problem
 
 #: Above this many octets in an outbox the other side is no longer read; below half, again.
@@ -60,6 +61,7 @@ class Link(ABC):
         "closed",
         "ended",
         "handshaking",
+        "hello",
         "large_reads",
         "outbox",
         "owner",
@@ -80,6 +82,7 @@ class Link(ABC):
         self.bytes_in = 0  # plaintext octets, as the engine hears and says them
         self.bytes_out = 0
         self.tls_info: TlsInfo | None = None
+        self.hello: HelloReader | None = None  # where the client's offer is to be read too
         self._tls: SSL.Connection | None = None
         self._pieces: deque[memoryview | bytes] = deque()
         self._closing = False
@@ -179,6 +182,8 @@ class Link(ABC):
         self._tls = connection
         self.handshaking = True
         if early:
+            if self.hello is not None:
+                self.hello.feed(early)
             self._walk(early)
             connection.bio_write(early)
         self._shake()
@@ -241,6 +246,8 @@ class Link(ABC):
             self.owner.heard(self.side, data)
             return
         if self.handshaking:
+            if self.hello is not None:
+                self.hello.feed(data)
             self._walk(data)
             self._tls.bio_write(data)
             self._shake()
@@ -323,6 +330,9 @@ class Link(ABC):
             return
         self.handshaking = False
         self.tls_info = describe(tls)
+        if self.hello is not None:
+            self.tls_info.ja4 = self.hello.ja4
+            self.hello = None
         self.owner.link_secured(self.side, self.tls_info)
 
     def _drain(self, plain: int) -> bytes:

@@ -41,6 +41,7 @@ from ..core.trouble import CloseReason, FaultKind, Trouble
 from ..core.view import Slice, ViewKey
 from ..inspection.guard import SessionGuard
 from ..observe.hub import Hub
+from ..wire.clienthello import HelloReader
 from ..wire.dots import DotEncoder
 from ..wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderParser
 from .body import ACTIONS, Body, decide, top
@@ -226,6 +227,8 @@ class Session:
         if side is CLIENT:
             assert self.settings.server_tls is not None
             connection = self.settings.server_tls.connection()
+            if self.settings.server_tls.ja4:
+                link.hello = HelloReader()
         else:
             client_tls = self.settings.upstream.client_tls
             assert client_tls is not None
@@ -294,6 +297,7 @@ class Session:
             self.record.upstream_tls = tls
             self._input(self._engine.handshaken, side, tls)
             return
+        tls.verified = bool(tls.peer)  # one that the authorities don't vouch for ends the handshake
         self.record.client_tls = tls
         if self.settings.tls_mode == "implicit":
             self._publish(TlsStarted(CLIENT, "implicit", tls))

@@ -49,6 +49,9 @@ ALPN: dict[str, tuple[bytes, ...]] = {"imap": (b"imap",), "pop3": (b"pop3",), "s
 _FOREIGN = (b"http/", b"h2", b"h3", b"ftp", b"xmpp")
 
 
+#: How long a client may come back without a full handshake, in seconds.
+RESUMPTION_TIME = 2 * 3600
+
 _ENABLE_PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name
 
 
@@ -68,7 +71,7 @@ class KeyPair:
     key: Path
 
 
-def _names(certificate: Path) -> list[str]:
+def names_of(certificate: Path) -> list[str]:
     """Return the DNS names of a certificate, lower case."""
     from cryptography import x509
 
@@ -78,14 +81,6 @@ def _names(certificate: Path) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
-
-
-def expiry_of(certificate: Path) -> float:
-    """Return when a certificate expires, in seconds since the epoch."""
-    from cryptography import x509
-
-    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return loaded.not_valid_after_utc.timestamp()
 
 
 def _context(minimum: int, ciphers: bytes) -> SSL.Context:
@@ -110,6 +105,21 @@ def _load(context: SSL.Context, pair: KeyPair) -> None:
         context.check_privatekey()
     except SSL.Error:
         raise TlsError(f"{pair.key}: not the key of {pair.certificate}") from None
+
+
+def _allow_resumption(context: SSL.Context, protocol: str, *, certificates: bool) -> None:
+    """Let clients come back with a ticket, or a session's id (RFC 8446 2.2, RFC 5077, RFC 5246 7.3).
+
+    The keys of tickets are the context's own: whoever comes back after a reload shakes hands in full.
+    certificates: clients may show some.  Those are looked at each time, for they may be revoked meanwhile.
+    """
+    context.set_session_id(f"mailgate-{protocol}".encode()[:32])
+    if certificates:
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        return
+    context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    context.set_timeout(RESUMPTION_TIME)
 
 
 def _check_revocation(context: SSL.Context, lists: Sequence[x509.CertificateRevocationList]) -> None:
@@ -137,8 +147,13 @@ class ServerTls:
         client_crl: Sequence[x509.CertificateRevocationList] = (),
         client_certificate: str = "none",
         key_log: Callable[[bytes], None] | None = None,
+        ja4: bool = False,
     ) -> None:
-        """Load everything.  Raises TlsError, OSError."""
+        """Load everything.  Raises TlsError, OSError.
+
+        ja4: whether a fingerprint is made of each client's offer.
+        """
+        self.ja4 = ja4
         self._by_name: dict[str, SSL.Context] = {}
         self._default: SSL.Context | None = None
         minimum, ciphers = PROFILES[profile]
@@ -146,8 +161,7 @@ class ServerTls:
             context = _context(minimum, ciphers)
             context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
             _load(context, pair)
-            context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
-            context.set_session_id(f"mailgate-{protocol}".encode()[:32])
+            _allow_resumption(context, protocol, certificates=client_certificate != "none")
             context.set_tlsext_servername_callback(self._choose)
             context.set_alpn_select_callback(_alpn_chooser(ALPN.get(protocol, ())))
             if client_certificate != "none" and client_ca is not None:
@@ -162,8 +176,12 @@ class ServerTls:
                 context.set_keylog_callback(partial(_keep_keys, key_log))
             if self._default is None:
                 self._default = context
-            for name in _names(pair.certificate):
+            for name in names_of(pair.certificate):
                 self._by_name.setdefault(name, context)
+
+    def adopt(self, other: ServerTls) -> None:
+        """Use what another one has loaded for connections to come; those that are there keep theirs."""
+        self._by_name, self._default = other._by_name, other._default
 
     def _choose(self, connection: SSL.Connection) -> None:
         """Pick the certificate for the name that the client asks for; else the first."""
@@ -231,10 +249,14 @@ class ClientTls:
             context.set_keylog_callback(partial(_keep_keys, key_log))
         self._context = context
 
+    def adopt(self, other: ClientTls) -> None:
+        """Use what another one has loaded for connections to come; those that are there keep theirs."""
+        self._context = other._context
+
     def connection(self, name: str) -> SSL.Connection:
         """Return the client's end of a new TLS connection to the host of that name."""
         connection = SSL.Connection(self._context, None)
-        if not _is_address(name):
+        if not is_address(name):
             connection.set_tlsext_host_name(name.encode("idna"))
         connection.set_connect_state()
         return connection
@@ -244,7 +266,7 @@ class ClientTls:
         if not self.verify:
             return ""
         try:
-            if _is_address(name):
+            if is_address(name):
                 verify_ip_address(connection, name)
             else:
                 verify_hostname(connection, name)
@@ -256,7 +278,7 @@ class ClientTls:
 
 
 #: OpenSSL's verdicts on a certificate (X509_verify_cert_error_string), in words of ours.
-_VERDICTS = {
+VERDICTS = {
     3: "no revocation list for its issuer",
     8: "the revocation list is signed by another authority",
     9: "it is not valid yet",
@@ -275,16 +297,25 @@ _VERDICTS = {
 def _verified(connection: SSL.Connection, _shown: object, error: int, _depth: int, ok: int) -> bool:
     """Take OpenSSL's word, and keep why it says no."""
     if not ok and connection.get_app_data() is None:
-        connection.set_app_data(_VERDICTS.get(error, f"OpenSSL's error {error}"))
+        connection.set_app_data(VERDICTS.get(error, f"OpenSSL's error {error}"))
     return bool(ok)
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
+    """Tell whether a name is an IP address in truth."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
         return False
     return True
+
+
+def _is_resumed(connection: SSL.Connection) -> bool:
+    # pyOpenSSL does not pass SSL_session_reused() on; should its inside change, all seem to be new.
+    try:
+        return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
+    except AttributeError:
+        return False
 
 
 def describe(connection: SSL.Connection) -> TlsInfo:
@@ -298,7 +329,7 @@ def describe(connection: SSL.Connection) -> TlsInfo:
         group=connection.get_group_name() or "",
         sni=name.decode("ascii", "replace") if name else "",
         alpn=alpn.decode("ascii", "replace") if alpn else "",
-        resumed=False,
+        resumed=_is_resumed(connection),
         peer=peer.subject.rfc4514_string() if peer is not None else "",
     )
 

@@ -76,7 +76,7 @@ class RunningGateway:
             for sample in family.samples
         }
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """Return the sum of the samples of a name that have these labels."""
         wanted = set(labels.items())
         return sum(value for (found, has), value in self.metrics().items() if found == name and wanted <= has)
