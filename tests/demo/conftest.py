@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.leaks import remember
+
 
 class Upstream:
     """A running ``python -m gateway.demo.upstream`` and the words it understands on standard input."""
@@ -25,6 +27,7 @@ class Upstream:
         self.host: str = facts["host"]
         self.ports: dict[str, int] = facts["ports"]
         self.users: dict[str, str] = facts["users"]
+        remember(self.users.values())
         self.ca: str = facts["ca"]
         self.crl: str = facts["crl"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.demo.certificates import Authority
 
+from .leaks import remember
 from .processes import Process, free_port
 
 USERS = {
@@ -131,6 +132,7 @@ class Dovecot:
         self.mail = directory / "mail"
         self.authority = authority
         self.users = dict(USERS)
+        remember(self.users.values())
         self.ports = {name: free_port() for name in PORTS}
         for folder in (self.home / "run", self.home / "state", self.mail):
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from .leaks import leaks, written
 from .processes import Process, wait_until
 
 Line = dict[str, Any]
@@ -85,8 +87,17 @@ class RunningGateway:
         os.kill(self.pid, signal.SIGHUP)
 
     def stop(self) -> int:
-        """End it, and return its exit status.  No traceback may have been written."""
+        """End it, and return its exit status.  No traceback and no password may have been written."""
+        told = ""
+        if self.admin and self.process.popen.poll() is None:
+            with contextlib.suppress(OSError):
+                told = self.get("/metrics")
         status = self.process.stop()
+        assert not leaks(told.encode()), "passwords in the metrics"
+        for path in (self.process.output, *written(self.configuration)):
+            if path.is_file():
+                found = leaks(path.read_bytes())
+                assert not found, f"passwords in {path}: {found}"
         output = self.process.output.read_text(errors="replace")
         assert not re.search(r"^Traceback", output, re.MULTILINE), output[-4000:]
         return status
