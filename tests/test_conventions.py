@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "relay": {"core", "inspection", "networks", "observe", "wire"},
     "config": {"core", "inspection", "observe", "networks"},
     "admin": {"relay", "observe", "core"},
-    "demo": {"config", "core", "observe", "app", "relay", "protocols"},
+    "demo": {"config", "core", "observe", "app", "audit", "relay", "reports", "policies", "protocols"},
 }
 #: What never appears in the pure packages, at all.
 IMPURE = {

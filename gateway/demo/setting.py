@@ -56,6 +56,8 @@ def configuration_text(setting: Setting, upstream_ports: dict[str, int], ca: Pat
     """Write the gateway's configuration, as an admin would."""
     tls = f'certificates = [{{ certificate = "{pair.certificate}", key = "{pair.key}" }}]'
     text = f'hostname = "mail.example.org"\n\n[admin]\naddress = "127.0.0.1:{setting.admin}"\n'
+    text += '\n[audit]\nstore = "audit.db"\n'
+    text += '\n[[policies]]\nname = "tls-for-all"\nlogin = "tls"\nmode = "monitor"\n'
     upstreams = {(row[2], row[3]): f"{row[2]}-server" for row in LISTENERS.values()}
     for (port, mode), name in upstreams.items():
         text += f'\n[[upstreams]]\nname = "{name}"\naddresses = ["127.0.0.1:{upstream_ports[port]}"]\n'

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,11 +16,16 @@ from rich.console import Console as Screen
 from rich.table import Table
 from rich.text import Text
 
+from ..audit.sqlite import SqliteStore
 from ..core.record import SessionRecord
 from ..core.steps import LoginSeen
 from ..observe.console import Palette
 from ..observe.hub import Sink, Watch
 from ..observe.log_setup import session_log, set_up
+from ..policies import policy_of
+from ..reports.readiness import enforced, readiness
+from ..reports.selection import Selection
+from ..reports.text import show
 from .certificates import make_authority
 from .setting import LISTENERS, choose_ports, configuration
 from .store import USERS
@@ -33,7 +39,7 @@ METRICS = (
     "mailgate_plugin_runs_total",
 )
 #: How wide tables are where nobody tells: in a pipe.
-PIPE_WIDTH = 110
+PIPE_WIDTH = 140
 
 
 class Output:
@@ -180,10 +186,11 @@ class Show:
 
     def _after(self) -> None:
         """The conversation is over: wait for the last session's end, then sum up."""
-        if len(self.gateway.sessions):
+        if len(self.gateway.sessions) or self.gateway.audit.figures()[2]:
             self.reactor.callLater(0.02, self._after)
             return
         self._show_logins()
+        self._show_readiness()
         self._show_message()
         self._show_metrics()
         problems = self.talk.problems
@@ -215,6 +222,16 @@ class Show:
             )
         self.screen.print(table)
 
+    def _show_readiness(self) -> None:
+        """Show whom the policy would lock out, by the audit."""
+        self.title("The audit: whom would TLS for all lock out? (mailgate readiness)")
+        store = SqliteStore(self.directory / "audit.db", read_only=True)
+        store.open()
+        policies = [enforced(policy_of(table)) for table in self.gateway.configuration.policies]
+        report = readiness(store, Selection(), policies, int(time.time() * 1e6))
+        store.close()
+        show(self.screen, replace(report, charts=(), sections=report.sections[:1]))
+
     def _show_message(self) -> None:
         """Show what the plugins made of a message: what was added is marked."""
         accepted = [one for one in self.upstream.store.accepted if b"Subject: Lunch?" in one.content]
@@ -245,6 +262,8 @@ class Show:
     def _show_commands(self) -> None:
         ports, users, ca = self.setting.ports, self.users, self.ca
         self.title("Try it yourself: what you do appears below; Ctrl-C ends it")
+        store = self.directory / "audit.db"
+        mailgate = sys.argv[0] if Path(sys.argv[0]).name == "mailgate" else "mailgate"
         alice, bob = f"alice:{users['alice']}", f"bob:{users['bob']}"
         for line in (
             f"curl --cacert {ca} -u {bob} imaps://localhost:{ports['imaps']}/INBOX",
@@ -255,6 +274,8 @@ class Show:
             f"openssl s_client -quiet -crlf -starttls imap -CAfile {ca} -connect localhost:{ports['imap']}",
             f"swaks --server localhost:{ports['submission']} --tls --auth PLAIN --auth-user alice"
             f" --auth-password {users['alice']} --from alice@example.org --to bob@example.org",
+            f"{mailgate} logins --follow --store {store}",
+            f"{mailgate} plaintext --store {store} -o report.html",
             f"curl http://127.0.0.1:{self.setting.admin}/metrics",
             f"curl http://127.0.0.1:{self.setting.admin}/readyz",
         ):

@@ -34,10 +34,15 @@ _STYLES = {
 def write(report: Report, file: IO[str] | None = None) -> None:
     """Write a report, to the terminal if no file is named.  Raises OSError."""
     from rich.console import Console
-    from rich.text import Text
 
     wide = file is not None or not sys.stdout.isatty()
-    console = Console(highlight=False, soft_wrap=False, file=file, width=500 if wide else None)
+    show(Console(highlight=False, soft_wrap=False, file=file, width=500 if wide else None), report)
+
+
+def show(console: Console, report: Report) -> None:
+    """Print a report on a console of rich.  Raises OSError."""
+    from rich.text import Text
+
     console.print(Text(report.title, style="bold"))
     console.print(Text(period(report) + (f"; {report.selected}" if report.selected else ""), style="dim"))
     for note in report.notes:

@@ -27,6 +27,7 @@ def test_once_ends_with_status_0_and_is_plain_in_a_pipe():
     assert "+ X-Gateway: mail.example.org for alice, tls" in text and "+ Sent through mailgate." in text
     assert re.search(r"carol +pop3 +USER +none +ok +exposed", text)
     assert re.search(r"alice +imaps +LOGIN .* failed +protected", text)
+    assert re.search(r"carol +1 +100 % +no TLS +tls-for-all", text)
     for password in ("wonderland", "builder", "christmas", "123456"):
         assert password not in text
 
