@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv", "html")
 #: Rows of each table: for people, and for programs.
 LIMIT, DATA_LIMIT = 50, 10_000
+#: What records can have, by option.
+KNOWN = {
+    "protocols": ("smtp", "lmtp", "pop3", "imap"),
+    "protections": ("tls", "tls-in-front", "trusted-network", "none"),
+    "outcomes": ("ok", "failed", "error", "aborted", "policy", "unfinished"),
+}
 #: Seconds between two looks for new logins.
 FOLLOW = 0.5
 
@@ -63,6 +69,8 @@ def asked(default_since: str) -> Callable[[Wrapped], Wrapped]:
             from ..reports.selection import Selection, of_many
 
             present = time.time()
+            for name in KNOWN.keys() & more.keys():
+                _known(name, of_many(more[name]))
             table = table_of(path, where)
             selection = Selection(
                 since=_moment(since, present, "--since"),
@@ -101,7 +109,7 @@ def asked(default_since: str) -> Callable[[Wrapped], Wrapped]:
             ),
             click.option("--until", default="", metavar="TIME", help="The same; now if absent."),
             click.option("--network", "networks", multiple=True, metavar="CIDR", help="Of clients."),
-            click.option("--protocol", "protocols", multiple=True, help="smtp, lmtp, pop3, imap."),
+            click.option("--protocol", "protocols", multiple=True, help=", ".join(KNOWN["protocols"])),
             click.option("--listener", "listeners", multiple=True, help="By name."),
             click.option("--mechanism", "mechanisms", multiple=True, help="PLAIN, LOGIN, USER, APOP, ..."),
             click.option(
@@ -125,6 +133,14 @@ def asked(default_since: str) -> Callable[[Wrapped], Wrapped]:
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def _known(name: str, values: tuple[str, ...]) -> None:
+    """Refuse what no record can have: it would find nothing, and nobody would know why."""
+    for value in values:
+        if value not in KNOWN[name]:
+            hint = f"--{name.removesuffix('s')}"
+            raise click.BadParameter(f"{value!r} is none of {', '.join(KNOWN[name])}", param_hint=hint)
 
 
 def _moment(text: str, now: float, option: str) -> int | None:
@@ -235,11 +251,9 @@ def now() -> int:
 
 user_option = click.option("--user", "users", multiple=True, metavar="NAME", help='Or like "*@example.org".')
 protection_option = click.option(
-    "--protection", "protections", multiple=True, help="tls, tls-in-front, trusted-network, none."
+    "--protection", "protections", multiple=True, help=", ".join(KNOWN["protections"])
 )
-outcome_option = click.option(
-    "--outcome", "outcomes", multiple=True, help="ok, failed, error, aborted, policy, unfinished."
-)
+outcome_option = click.option("--outcome", "outcomes", multiple=True, help=", ".join(KNOWN["outcomes"]))
 
 
 @click.command("logins")

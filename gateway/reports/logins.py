@@ -17,7 +17,7 @@ COLUMNS = (
     Column("time", "time", "time"),
     Column("user", "user"),
     Column("protocol", "protocol"),
-    Column("listener", "listener"),
+    Column("listener", "listener", detail=True),
     Column("address", "address"),
     Column("mechanism", "mechanism"),
     Column("protection", "protection"),
@@ -27,7 +27,7 @@ COLUMNS = (
     Column("code", "code"),
     Column("program", "program"),
     Column("judgement", "policy said"),
-    Column("session", "session"),
+    Column("session", "session", detail=True),
 )
 #: One login, in the order of COLUMNS, behind its id.
 ONE = """SELECT id, time, "user", protocol, listener, address, mechanism, protection, tls_version,

@@ -41,11 +41,12 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column.  name: in JSON and CSV."""
+    """A column.  name: in JSON and CSV.  detail: a terminal, which has little room, does without it."""
 
     name: str
     title: str
     kind: Kind = "text"
+    detail: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from .report import Chart, Column, Report, Section
 from .words import day, period, told
@@ -96,12 +96,19 @@ def _section(console: Console, section: Section) -> None:
         heading.append(f"  ({section.note})", style="dim")
     console.print(heading)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in section.columns:
-        table.add_column(
-            column.title, justify="left" if column.kind in ("text", "time") else "right", overflow="fold"
-        )
+    # A terminal has little room: what is empty in every row is left out.
+    kept = [
+        place
+        for place, column in enumerate(section.columns)
+        if not column.detail and any(row[place] != "" for row in section.rows)
+    ]
+    columns = [section.columns[place] for place in kept]
+    for column in columns:
+        text = column.kind == "text"
+        justify: Literal["left", "right"] = "left" if column.kind in ("text", "time") else "right"
+        table.add_column(column.title, justify=justify, overflow="fold", no_wrap=not text)
     for row in section.rows:
-        table.add_row(*cells(section.columns, row))
+        table.add_row(*cells(columns, [row[place] for place in kept]))
     console.print(table)
     if section.total > len(section.rows):
         more = f"... and {section.total - len(section.rows):,} more (--limit 0 shows all)"

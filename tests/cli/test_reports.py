@@ -143,6 +143,9 @@ def test_times_are_understood(scene: Scene) -> None:
     [
         (["logins", "--since", "soon"], "--since: 'soon' is no time"),
         (["logins", "--network", "192.0.2.1/24"], "--network: not a network"),
+        (["logins", "--protocol", "imap,http"], "--protocol: 'http' is none of smtp, lmtp, pop3, imap"),
+        (["plaintext", "--outcome", "bad"], "--outcome: 'bad' is none of ok, failed"),
+        (["tls", "--outcome", "bad"], "--outcome: 'bad' is none of ok, failed"),
         (["logins", "--section", "x"], "--section is for --format csv"),
         (["plaintext", "--format", "csv", "--section", "x"], "there is none of that name: users, devices"),
         (["readiness", "--policy", "x"], "--policy: no policy 'x': guests, all"),
