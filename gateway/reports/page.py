@@ -37,18 +37,19 @@ def as_html(report: Report) -> str:
 
 
 def _figure(one: Figure) -> str:
-    css = f' class="{one.tone}"' if one.tone else ""
+    css = f' class="{one.tone or one.kind}"'
     return f"<li{css}><b>{escape(told(one.value, one.kind))}</b>{escape(one.title)}</li>"
 
 
 def _section(section: Section) -> str:
     if not section.rows:
         return ""
-    heads = "".join(f"<th{_class(column.kind)}>{escape(column.title)}</th>" for column in section.columns)
+    columns, rows = section.for_people(details=True)
+    heads = "".join(f"<th{_class(column.kind)}>{escape(column.title)}</th>" for column in columns)
     lines = []
-    for row in section.rows:
+    for row in rows:
         cells = []
-        for column, value in zip(section.columns, row, strict=True):
+        for column, value in zip(columns, row, strict=True):
             text = escape(told(value, column.kind))
             if column.kind == "share":
                 cells.append(f'<td class="n share" style="--share: {value:.1%}">{text}</td>')

@@ -60,6 +60,15 @@ class Section:
     total: int = 0
     note: str = ""
 
+    def for_people(self, *, details: bool) -> tuple[list[Column], list[list[Any]]]:
+        """Return columns and rows without what is empty in every row; details: with columns of detail."""
+        kept = [
+            place
+            for place, column in enumerate(self.columns)
+            if (details or not column.detail) and any(row[place] != "" for row in self.rows)
+        ]
+        return [self.columns[place] for place in kept], [[row[place] for place in kept] for row in self.rows]
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -96,19 +96,13 @@ def _section(console: Console, section: Section) -> None:
         heading.append(f"  ({section.note})", style="dim")
     console.print(heading)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    # A terminal has little room: what is empty in every row is left out.
-    kept = [
-        place
-        for place, column in enumerate(section.columns)
-        if not column.detail and any(row[place] != "" for row in section.rows)
-    ]
-    columns = [section.columns[place] for place in kept]
+    columns, rows = section.for_people(details=False)
     for column in columns:
         text = column.kind == "text"
         justify: Literal["left", "right"] = "left" if column.kind in ("text", "time") else "right"
         table.add_column(column.title, justify=justify, overflow="fold", no_wrap=not text)
-    for row in section.rows:
-        table.add_row(*cells(columns, [row[place] for place in kept]))
+    for row in rows:
+        table.add_row(*cells(columns, row))
     console.print(table)
     if section.total > len(section.rows):
         more = f"... and {section.total - len(section.rows):,} more (--limit 0 shows all)"
