@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import ssl
 import time
@@ -105,13 +104,18 @@ class SyslogOutlet(Outlet):
         """Tell whether the server has closed the connection; what it says otherwise is of no interest."""
         connection = self._socket
         assert connection is not None
+        # There may be octets to read and nothing said in them: TLS has messages of its own.
+        connection.settimeout(0)
         try:
-            while select.select([connection], [], [], 0)[0]:
-                if not connection.recv(4096):
-                    return True
+            while connection.recv(4096):
+                pass
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
         except OSError:
             return True
-        return False
+        finally:
+            connection.settimeout(self._timeout)
+        return True
 
     def _frame(self, record: LoginRecord | EventRecord) -> bytes:
         """Return a message with its length before it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -175,14 +176,15 @@ class Collector:
 
     def hang_up(self) -> None:
         """Close the connection that there is."""
-        with self._open.pop() as peer:
-            peer.shutdown(socket.SHUT_RDWR)
+        # Beneath TLS, which the thread is in.
+        socket.socket.shutdown(self._open.pop(), socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for peer in self._open:
-            peer.close()
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(peer, socket.SHUT_RDWR)
         self._thread.join(10)
 
 
@@ -244,8 +246,13 @@ def test_syslog_over_tls_verifies_the_server(authority: Authority, tmp_path: Pat
                 SyslogOutlet("127.0.0.1", collector.port, "g", tls=context, server_name=name).open()
         outlet = SyslogOutlet("127.0.0.1", collector.port, "g", tls=trusting, server_name="siem.example.org")
         outlet.open()
-        outlet.write([login(1)])
-        wait_until(lambda: len(collector.heard) == 1, 10, "the frame")
+        for number in range(5):
+            outlet.write([login(number)])
+        wait_until(lambda: len(collector.heard) == 5, 10, "the frames")
+        assert collector.connections == 1
+        collector.hang_up()
+        outlet.write([login(5)])
+        wait_until(lambda: len(collector.heard) == 7, 10, "the last frame, and the one before again")
         outlet.close()
     finally:
         collector.close()
