@@ -69,7 +69,7 @@ C>  AUTH PLAIN{more}
 @pytest.mark.parametrize(
     ("line", "login"),
     [
-        ("PASS secret", "LoginSeen(USER, , policy)"),
+        ("PASS secret", "LoginSeen(USER, alice, policy)"),
         ("APOP alice c4c9334bac560ecc979e58001b3e22fb", "LoginSeen(APOP, alice, policy)"),
         ("AUTH PLAIN AGFsaWNlAHNlY3JldA==", "LoginSeen(PLAIN, alice, policy)"),
     ],

@@ -178,6 +178,31 @@ C>  NOOP
     )
 
 
+def test_pop3_knows_whose_password_came_all_the_same():
+    """mpop sends USER and PASS in one packet where PIPELINING is offered."""
+    play(
+        behind(Pop3Engine, ALICE),
+        POP3
+        + """
+C>  USER bob
+>U  USER bob
+U>  +OK
+>C  +OK
+C>| USER alice\\r\\nPASS secret\\r\\n
+!   Fault(client, cleartext_login)
+>C  -ERR [AUTH] Must issue STLS first. See example.org
+!   LoginSeen(USER, alice, policy)
+!   Fault(client, cleartext_login)
+>C  -ERR [AUTH] Must issue STLS first. See example.org
+!   LoginSeen(USER, alice, policy)
+C>  USER bob
+>U  USER bob
+U>  +OK
+>C  +OK
+""",
+    )
+
+
 def test_pop3_hides_what_nobody_may_use():
     play(
         behind(Pop3Engine, HASHED),

@@ -70,18 +70,22 @@ class RunningGateway:
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
-    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Scrape: name and labels -> value."""
+    def metrics(self, prefix: str = "") -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Scrape: name and labels -> value, of names that begin so."""
+        text = self.get("/metrics")
+        if prefix:  # to parse everything takes long where there are many listeners
+            text = "".join(line for line in text.splitlines(keepends=True) if line.startswith(prefix))
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(self.get("/metrics"))
+            for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
 
     def metric(self, name: str, /, **labels: str) -> float:
         """Return the sum of the samples of a name that have these labels."""
         wanted = set(labels.items())
-        return sum(value for (found, has), value in self.metrics().items() if found == name and wanted <= has)
+        found = self.metrics(name)
+        return sum(value for (one, has), value in found.items() if one == name and wanted <= has)
 
     def reload(self) -> None:
         os.kill(self.pid, signal.SIGHUP)

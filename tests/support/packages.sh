@@ -7,7 +7,7 @@ packages="dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond postfix 
     libdb5.3 libgnutls-dane0 libgnutls30 libidn12 libnsl2 libpcre2-8-0
     libxapian30 libpcre3 libical3 libsasl2-modules libsasl2-modules-db
     opendkim opendmarc dbconfig-no-thanks clamav-daemon clamav-milter rspamd spamassassin spamd
-    rsyslog rsyslog-gnutls testssl.sh sslscan"
+    rsyslog rsyslog-gnutls testssl.sh sslscan mutt"
 # Exim and Cyrus drop to accounts of their own, which can't look into everybody's home.
 cache=/var/lib/mailgate-tests
 missing=""

@@ -61,6 +61,7 @@ class Conversation(Engine):
         self._offered: dict[str, list[str]] | None = None  # the upstream's, as asked in the prologue
         self._told: set[str] = set()
         self._user = b""
+        self._holds_user = False  # whether the upstream has heard it
         self._login: sasl.SaslReader | None = None
         self._login_command: CommandSeen | None = None
         self._login_turn = False

@@ -67,10 +67,10 @@ class Logins(Prologue):
         command = self._command("USER", f"USER {shown(rest)}")
         reader = sasl.SaslReader("USER")
         reader.user = shown(rest, 512)
+        self._user = rest  # of one who is refused, too: a PASS that comes all the same exposes a password
         if self._refuses_login(command, reader):
             return
-        self._user = rest
-        self._stale_user = False
+        self._holds_user, self._stale_user = True, False
         self._relay(command, b"USER " + rest, self._pass)
 
     def _c_pass(self, rest: bytes) -> None:

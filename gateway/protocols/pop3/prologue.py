@@ -87,7 +87,7 @@ class Prologue(Conversation):
             self._ask_capabilities()
             return
         # RFC 2595 4: nothing of the plaintext phase counts.  The upstream may hold a USER of it.
-        self._stale_user = self._stale_user or bool(self._user)
+        self._stale_user = self._stale_user or self._holds_user
         self._user = b""
         self._forget_login("aborted")
         if self._offered is not None:
