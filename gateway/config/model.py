@@ -35,15 +35,15 @@ Protocol = Literal["smtp", "lmtp", "pop3", "imap"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 #: Numbers and switches are taken as they are written: true is no number, "5" is none either.
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
+#: Of failed logins: as many as are remembered of one address or user (relay/counters.py).
+Failures = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Switch = Annotated[bool, Field(strict=True)]
 
 
 class Table(BaseModel):
     """What all tables have in common: nothing unknown, and nothing changed later."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class Log(Table):
@@ -424,21 +424,21 @@ class AbuseTable(Table):
     """``monitor`` tells of attacks, ``enforce`` delays and locks, too"""
     window: PositiveDuration = 600.0
     """how long a failure counts, in seconds"""
-    address_failures: Count = 30
+    address_failures: Failures = 30
     """of one address (IPv6: /64) until it is locked; 0 is no limit, here and below"""
-    network_failures: Count = 200
+    network_failures: Failures = 200
     """of one network (IPv4 /24, IPv6 /48)"""
-    user_failures: Count = 0
+    user_failures: Failures = 0
     """of one user; it lets strangers lock users out"""
-    pair_failures: Count = 10
+    pair_failures: Failures = 10
     """of one user at one address, within 20 seconds of each other"""
-    pair_a_day: Count = 200
+    pair_a_day: Failures = 200
     """of one user at one address, further apart: a program with a stale password"""
-    spraying_users: Count = 10
+    spraying_users: Failures = 10
     """users tried from one address, and more than twice as many as succeed from there"""
-    guessing_networks: Count = 10
+    guessing_networks: Failures = 10
     """networks from which one user is tried"""
-    delay_after: Count = 3
+    delay_after: Failures = 3
     """failures of an address before it has to wait: 1, 2, 4... seconds"""
     delay_max: Duration = 8.0
     """the longest wait, in seconds; 0 is none"""

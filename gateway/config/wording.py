@@ -27,6 +27,13 @@ _PLAIN = {
     "too_short": "there must be at least one",
     "tuple_type": "must be a list",
 }
+#: pydantic's name of a bound, and what it is in words.
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
 
 
 def problem(details: Mapping[str, Any], lines: dict[Path, int]) -> Problem:
@@ -47,9 +54,8 @@ def problem(details: Mapping[str, Any], lines: dict[Path, int]) -> Problem:
         suggestion = did_you_mean(str(given), choices)
     elif kind == "value_error":
         message = str(context["error"])
-    elif kind in ("greater_than_equal", "less_than"):
-        bounds = {"greater_than_equal": ("ge", "at least"), "less_than": ("lt", "less than")}
-        name, words = bounds[kind]
+    elif kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
         message = f"must be {words} {context[name]}"
     elif kind == "tuple_type" and isinstance(given, dict):
         suggestion = f"write [[{'.'.join(str(step) for step in path)}]]"

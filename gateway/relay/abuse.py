@@ -108,39 +108,46 @@ class Abuse:
         counters.add(f"good {address}", user, now, self.limits.window)
         for key in (f"pair {address} {user}", f"slow {address} {user}"):
             counters.forget(key)
-        for key in _addresses(address):
+        keys = _addresses(address)
+        for key in (*keys, _tried(keys[0])):
             counters.forget(key, user)
 
     def _bad(self, address: str, user: str, now: float, seen: Seen) -> None:
         limits, counters = self.limits, self.counters
         slow = counters.add(f"slow {address} {user}", "", now, DAY)
+        keys = _addresses(address)
+        self._tries(keys[0], address, user, now, seen)
         if POLLING <= slow.since_last < DAY:
             self._polled(address, user, slow, now, seen)
             return
-        good = counters.tally(f"good {address}", now, limits.window).items
         pair = counters.add(f"pair {address} {user}", "", now, limits.window)
         if _reached(pair.times, limits.pair_failures):
             what = f"{pair.times} wrong passwords of {user or 'nobody'} from {address}"
             self._offend(EventKind.BRUTE_FORCE, "warning", what, address, user, now, seen)
             self._lock(f"pair {address} {user}", now, seen, address, user)
-        for key, limit in zip(
-            _addresses(address), (limits.address_failures, limits.network_failures), strict=False
-        ):
+        for key, limit in zip(keys, (limits.address_failures, limits.network_failures), strict=False):
             tally = counters.add(key, user, now, limits.window)
             where = key.partition(" ")[2]
             if key.startswith("address"):
                 seen.delay = self._delay(tally)
-                many = _reached(len(tally.items), limits.spraying_users)
-                if many and len(tally.items) > 2 * len(good):
-                    what = f"{len(tally.items)} users tried from {where}"
-                    self._offend(EventKind.SPRAYING, "alert", what, where, "", now, seen)
-                    self._lock(key, now, seen, where, "")
             if _reached(tally.times, limit):
                 what = f"{tally.times} failed logins from {where}"
                 self._offend(EventKind.BRUTE_FORCE, "warning", what, where, "", now, seen)
                 self._lock(key, now, seen, where, "")
         if user:
             self._user(address, user, now, seen)
+
+    def _tries(self, key: str, address: str, user: str, now: float, seen: Seen) -> None:
+        """Count the users tried from an address, slowly or not: few have so many stale passwords."""
+        limits, counters = self.limits, self.counters
+        users = len(counters.add(_tried(key), user, now, limits.window).items)
+        if not _reached(users, limits.spraying_users):
+            return
+        if users > 2 * len(counters.tally(f"good {address}", now, limits.window).items):
+            where = key.partition(" ")[2]
+            what = f"{users} users tried from {where}"
+            self._offend(EventKind.SPRAYING, "alert", what, where, "", now, seen)
+            self._lock(key, now, seen, where, "")
 
     def _user(self, address: str, user: str, now: float, seen: Seen) -> None:
         limits = self.limits
@@ -193,6 +200,11 @@ class Abuse:
 
 def _reached(count: int, limit: int) -> bool:
     return bool(limit) and count >= limit
+
+
+def _tried(key: str) -> str:
+    """Return the key that counts the users tried from an address, beside that of its fast failures."""
+    return f"tried {key}"
 
 
 def _addresses(address: str) -> list[str]:

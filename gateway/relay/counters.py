@@ -11,9 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-#: Keys that are remembered, and what is remembered of one.
+#: Keys that are remembered, and what is remembered of one: no limit of [abuse] is higher.
 MOST_KEYS = 100_000
-MOST_OF_A_KEY = 256
+MOST_OF_A_KEY = 1000
 
 
 class Tally(NamedTuple):

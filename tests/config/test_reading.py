@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import textwrap
 import tomllib
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -146,6 +150,10 @@ def test_what_a_model_can_not_see(tmp_path, change, message):
         (('upstream = "up"', 'upstream = "up"\nmessage_size = 5'), "it belongs in [listeners.limits]"),
         (('upstream = "up"', 'upstream = "up"\ndrain = "5s"'), "it belongs in [limits]"),
         (('upstream = "up"', 'upstream = "up"\nhostname = "x"'), "it belongs at the top of the file"),
+        (
+            ("[[upstreams]]", "[abuse]\nnetwork_failures = 5000\n[[upstreams]]"),
+            "network_failures: must be at most 1000",
+        ),
         (('name = "up"', 'name = "-"'), "upstreams[0].name: may hold letters, digits"),
     ],
 )
@@ -424,5 +432,12 @@ def test_every_field_is_described():
 
     for model in models(Configuration):
         assert model.__doc__
-        for name, field in model.model_fields.items():
-            assert field.description, f"{model.__name__}.{name}"
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+        assert isinstance(definition, ast.ClassDef)
+        described = {
+            field.target.id
+            for field, text in pairwise(definition.body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        }
+        assert set(model.__annotations__) - {"model_config"} <= described, model.__name__

@@ -109,6 +109,30 @@ def test_slow_guessing_is_stopped_in_the_end() -> None:
     assert tried < 140 and site.kinds["lockout"] >= 1
 
 
+def test_spraying_in_rounds_is_no_program_that_polls() -> None:
+    """Each user is tried again and again with time in between, as a phone does; but there are too many."""
+    site = Site()
+    tried = sum(site.log_in("192.0.2.7", f"user{n % 50}", after=3) for n in range(300))
+    assert tried == 10 and site.kinds["spraying"] == 1
+    site.now += 3600
+    tried = sum(site.log_in("192.0.2.7", f"user{n % 50}", after=3) for n in range(300))
+    assert tried == 10 and site.locks() == ["address 192.0.2.7"]
+
+
+def test_an_office_with_some_stale_phones() -> None:
+    site = Site()
+    for number in range(400):
+        assert site.log_in("192.0.2.7", f"phone{number % 9}", after=30)
+    assert set(site.kinds) == {"stale_password"} and not site.locks()
+
+
+def test_high_limits_are_reached() -> None:
+    site = Site(pair_failures=0, address_failures=0, network_failures=900)
+    for number in range(900):
+        assert site.log_in(f"192.0.2.{number % 250}", f"user{number}", after=0.1)
+    assert site.locks() == ["network 192.0.2.0/24"]
+
+
 def test_an_office_behind_one_address() -> None:
     """Two hundred people, some of whom mistype."""
     site = Site()
@@ -178,7 +202,7 @@ def test_counters_are_bounded() -> None:
     assert len(counters) == 100 and len(counters.locks(START)) == 100
     for _ in range(5000):
         counters.add("one", "x", START, 60)
-    assert counters.tally("one", START, 60).times <= 256
+    assert counters.tally("one", START, 60).times <= 1000
     counters.sweep(START + 120, 30)
     assert counters.locks(START) == []
 
