@@ -68,15 +68,21 @@ def replace_spans(part: Part, spans: Sequence[Span], eol: bytes) -> list[TextCha
 
 
 def _checked(spans: Sequence[Span], size: int) -> list[Span]:
-    ordered = sorted(spans, key=lambda span: span[:2])
+    """Return the spans in order, those that touch as one: hostile texts have hundreds of thousands."""
+    ordered: list[tuple[int, int, list[str]]] = []
     last = 0
-    for start, end, _ in ordered:
+    for start, end, new in sorted(spans, key=lambda span: span[:2]):
         if not 0 <= start <= end <= size:
             raise ValueError(f"span {start}-{end} of a text of {size} characters")
         if start < last:
             raise ValueError(f"spans overlap at character {start}")
+        if ordered and start == last:
+            ordered[-1][2].append(new)
+            ordered[-1] = (ordered[-1][0], end, ordered[-1][2])
+        else:
+            ordered.append((start, end, [new]))
         last = end
-    return ordered
+    return [(start, end, "".join(new)) for start, end, new in ordered]
 
 
 def _laid_in(text: str, spans: list[Span]) -> str:
