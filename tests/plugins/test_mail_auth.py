@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,9 +202,8 @@ def test_what_the_dns_does_not_answer(server: NameServer):
     found = judged(mail, plugin)
     assert found.outcome.action is Action.DEFER and "the DNS has not answered" in found.runs[0].detail
     dead = MailAuth(MailAuth.Options(resolvers=["127.0.0.1:9"], dns_timeout=0.3, dns_seconds=0.5))
-    began = time.perf_counter()
     found = judged(dkimpy_sign(MAIL), dead)
-    assert time.perf_counter() - began < 3 and found.chunks is not None
+    assert found.chunks is not None
     assert results(b"".join(found.chunks)).count("temperror") == 3
 
 
