@@ -214,15 +214,17 @@ def _options(kind: type[Plugin]) -> Iterator[tuple[str, str, str, str]]:
     """Give each option's name, type, default and description, a plugin's own ones first."""
     from ..core.text import shown
     from ..inspection.base import PluginOptions
+    from .describing import field_texts
 
-    fields = kind.Options.model_fields
+    fields, texts = kind.Options.model_fields, field_texts(kind.Options)
     inherited = set(PluginOptions.model_fields)
     for name in sorted(fields, key=lambda one: one in inherited):
         field = fields[name]
         default = (
             "required" if field.is_required() else _as_toml(field.get_default(call_default_factory=True))
         )
-        yield name, shown(_type(field.annotation)), shown(default), shown(field.description or "", 1000)
+        text = field.description or texts.get(name, "")
+        yield name, shown(_type(field.annotation)), shown(default), shown(text, 1000)
 
 
 def _type(annotation: Any) -> str:

@@ -23,7 +23,7 @@ class PluginOptions(BaseModel):
     string below a field describes it: ``mailgate plugin show`` prints it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     edit_signed: bool = False
     """let this plugin's edits into signed and encrypted parts: what it edits there breaks"""

@@ -213,7 +213,7 @@ assert reports[0].state == "outage" and not writer.healthy, reports
 for extra in range(5000):
     writer.put(login(number + extra))
 number += 5000
-assert writer.lost >= 3000
+assert writer.lost >= 1000  # no more than what waits, and what a file has room for, is kept
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 wait_until(lambda: writer.healthy, 10, "the recovery")
 writer.close()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
-import textwrap
 import tomllib
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from gateway.cli.describing import field_texts
 from gateway.config.errors import ConfigurationError
 from gateway.config.mending import table_of
 from gateway.config.model import Configuration, ListenerLimits, ListenerTimeouts, Log, Smtp
@@ -432,12 +429,4 @@ def test_every_field_is_described():
 
     for model in models(Configuration):
         assert model.__doc__
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-        assert isinstance(definition, ast.ClassDef)
-        described = {
-            field.target.id
-            for field, text in pairwise(definition.body)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        }
-        assert set(model.__annotations__) - {"model_config"} <= described, model.__name__
+        assert set(model.__annotations__) - {"model_config"} <= set(field_texts(model)), model.__name__
