@@ -237,6 +237,13 @@ class SqlStore(ABC):
 
     # -- looking -----------------------------------------------------------
 
+    def kept(self) -> tuple[int | None, int | None]:
+        """Return the times of the first and the last login, None without any.  Raises StoreError."""
+        # Asked for together, they would be looked for in every row.
+        sql = "SELECT (SELECT min(time) FROM logins), (SELECT max(time) FROM logins)"
+        ((first, last),) = self.ask(sql)
+        return first, last
+
     def states(self) -> dict[str, ChainState]:
         """Return the ends of the chains, as the store has them.  Raises StoreError."""
         rows = self.query(f"SELECT {listed(_STATE)} FROM chains")

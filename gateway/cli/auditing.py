@@ -224,7 +224,7 @@ def status_command(path: Path | None, where: str, as_json: bool) -> None:
         told["store"] = store.name
         for name in ("logins", "events", "programs", "pseudonyms"):
             told[name] = next(store.query(f"SELECT count(*) FROM {name}"))[0]
-        oldest, newest = next(store.query("SELECT min(time), max(time) FROM logins"))
+        oldest, newest = store.kept()
         told["oldest"], told["newest"] = _time(oldest), _time(newest)
         for state in store.states().values():
             told[f"chain_{state.name}"] = {"head": state.head, "count": state.count, "pruned": state.pruned}

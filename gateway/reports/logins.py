@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,11 @@ ONE = """SELECT id, time, "user", protocol, listener, address, mechanism, protec
  CASE WHEN client_program = '' THEN client_name ELSE client_program END, judgement, session
  FROM logins WHERE {condition}"""
 LATEST = ONE + " ORDER BY time DESC, id DESC"
+#: In one pass: to group a million rows takes SQLite twice as long.
+COUNTS = "count(*), " + ", ".join(
+    f"sum(CASE WHEN {what} THEN 1 ELSE 0 END)"
+    for what in ("outcome = 'ok'", "outcome = 'failed'", "outcome = 'policy'", "exposed = 1")
+)
 OUTCOMES: Series = (
     ("ok", "ok", "good"),
     ("failed", "failed", "bad"),
@@ -49,14 +53,8 @@ def logins(store: SqlStore, selection: Selection, made: int, limit: int = 0) -> 
     made: now, in microseconds since the epoch.  Raises StoreError.
     """
     condition, parameters = selection.condition(store)
-    counts: dict[tuple[str, int], int] = defaultdict(int)
-    sql = f"SELECT outcome, exposed, count(*) FROM logins WHERE {condition} GROUP BY outcome, exposed"
-    for outcome, exposed, count in store.ask(sql, parameters):
-        counts[outcome, exposed] += count
-    total, ok, exposed = (
-        sum(count for key, count in counts.items() if wanted(key))
-        for wanted in (lambda key: True, lambda key: key[0] == "ok", lambda key: key[1])
-    )
+    ((total, *sums),) = store.ask(f"SELECT {COUNTS} FROM logins WHERE {condition}", parameters)
+    ok, failed, refused, exposed = (int(count or 0) for count in sums)
     chart = over_time(
         store, selection, name="outcomes", title="logins by outcome", key="outcome", series=OUTCOMES
     )
@@ -71,8 +69,8 @@ def logins(store: SqlStore, selection: Selection, made: int, limit: int = 0) -> 
         [
             Figure("logins", "logins", total),
             Figure("ok", "succeeded", ok),
-            Figure("failed", "failed", counts["failed", 0] + counts["failed", 1]),
-            Figure("refused", "refused by a policy", counts["policy", 0] + counts["policy", 1]),
+            Figure("failed", "failed", failed),
+            Figure("refused", "refused by a policy", refused),
             Figure("exposed", "exposed a password", exposed, tone="bad" if exposed else "good"),
         ],
         [chart] if chart is not None else [],

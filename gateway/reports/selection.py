@@ -10,7 +10,6 @@ from ..core.users import normalised
 
 if TYPE_CHECKING:
     from ..audit.sql import SqlStore
-    from .tally import Device
 
 #: Beyond this share of all records a scan in the index's order is faster than a look at each.
 _WIDE = 0.2
@@ -52,24 +51,32 @@ class Selection:
         ]
         return "; ".join([*told, *(["password exposed"] if self.exposed else [])])
 
-    def condition(self, store: SqlStore, *, rough: bool = False) -> tuple[str, list[Any]]:
+    def condition(self, store: SqlStore, *, in_order: bool = False) -> tuple[str, list[Any]]:
         """Return a condition on ``logins``, with its parameters.  Raises StoreError.
 
-        rough: it leaves to :meth:`takes` what that can tell.
+        in_order: a plus sign keeps SQLite from choosing another index for a column, for the query
+        wants rows in the order of one.
         """
         terms: list[str] = []
         parameters: list[Any] = []
-        # A plus sign keeps SQLite from the index of times, where that would be slower.
+        plus = "+" if in_order and store.dialect == "sqlite" else ""
+        # From the index of times, too, where that would be slower.
         time = "+time" if self._is_wide(store) else "time"
         for value, term in ((self.since, f"{time} >= ?"), (self.until, f"{time} < ?")):
             if value is not None:
                 terms.append(term)
                 parameters.append(value)
-        if self.exposed and not rough:
-            terms.append("exposed = 1")
-        for column, values in self._columns():
-            if values and not rough:
-                terms.append(f"{column} IN ({', '.join('?' * len(values))})")
+        if self.exposed:
+            terms.append(f"{plus}exposed = 1")
+        for column, values in (
+            ("protocol", self.protocols),
+            ("listener", self.listeners),
+            ("mechanism", tuple(one.upper() for one in self.mechanisms)),
+            ("protection", self.protections),
+            ("outcome", self.outcomes),
+        ):
+            if values:
+                terms.append(f"{plus}{column} IN ({', '.join('?' * len(values))})")
                 parameters += values
         for texts, each in (
             (self.users, [_user(one) for one in self.users]),
@@ -80,26 +87,11 @@ class Selection:
                 parameters += [parameter for _, parameter in each]
         return " AND ".join(terms) or "1 = 1", parameters
 
-    def takes(self, device: Device) -> bool:
-        """Tell whether the selection takes logins that are alike, their time, user and address aside."""
-        return (bool(device.exposed) or not self.exposed) and all(
-            getattr(device, column) in values for column, values in self._columns() if values
-        )
-
-    def _columns(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return (
-            ("protocol", self.protocols),
-            ("listener", self.listeners),
-            ("mechanism", tuple(one.upper() for one in self.mechanisms)),
-            ("protection", self.protections),
-            ("outcome", self.outcomes),
-        )
-
     def _is_wide(self, store: SqlStore) -> bool:
         if self.since is None and self.until is None:
             return True
-        (first, last), *_ = store.ask("SELECT min(time), max(time) FROM logins")
-        if first is None or last <= first:
+        first, last = store.kept()
+        if first is None or last is None or last <= first:
             return True
         since, until = max(self.since or first, first), min(self.until or last, last)
         return bool((until - since) / (last - first) > _WIDE)

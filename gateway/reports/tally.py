@@ -55,13 +55,10 @@ DEVICES = f"SELECT {_KEYS}, count(*), min(time), max(time) FROM logins WHERE {{}
 
 def devices(store: SqlStore, selection: Selection) -> list[Device]:
     """Return the devices of a selection, of each user together.  Raises StoreError."""
-    # SQLite would leave the index's order for a condition on a column in its midst.
-    condition, parameters = selection.condition(store, rough=store.dialect == "sqlite")
+    condition, parameters = selection.condition(store, in_order=True)
     late = _late_programs(store)
     found = []
     for device in map(Device._make, store.ask(DEVICES.format(condition), parameters)):
-        if not selection.takes(device):
-            continue
         if not device.client_program and (program := late.get((device.user, device.address))):
             device = device._replace(client_program=program)
         found.append(device)
@@ -134,7 +131,7 @@ def users_over_time(
 
 
 def _width(store: SqlStore, selection: Selection) -> int:
-    (first, last), *_ = store.ask("SELECT min(time), max(time) FROM logins")
+    first, last = store.kept()
     since = max(selection.since or first or 0, first or 0)
     until = min(selection.until or last or 0, last or 0)
     for width in (HOUR, DAY, WEEK):

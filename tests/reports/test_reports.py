@@ -297,7 +297,7 @@ def test_no_question_sorts_all_logins_of_a_device(tmp_path: Path) -> None:
 
     made = SqliteStore(tmp_path / "audit.db")
     made.open()
-    condition, parameters = Selection(outcomes=("ok",), protocols=("imap",)).condition(made, rough=True)
+    condition, parameters = Selection(outcomes=("ok",), protocols=("imap",)).condition(made, in_order=True)
     plan = [row[-1] for row in made.query("EXPLAIN QUERY PLAN " + DEVICES.format(condition), parameters)]
     assert plan == ["SCAN logins USING COVERING INDEX logins_devices"]
     made.close()
