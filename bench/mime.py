@@ -17,9 +17,12 @@ ROUNDS = 5
 SECONDS = 0.2
 
 
+HEAD = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: text\r\nMIME-Version: 1.0\r\n"
+
+
 def plain(size: int) -> bytes:
     """Return a message of text lines."""
-    head = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: text\r\nMIME-Version: 1.0\r\n\r\n"
+    head = HEAD + b"\r\n"
     line = b"The quick brown fox jumps over the lazy dog, and so on to the end of it.\r\n"
     return head + line * ((size - len(head)) // len(line))
 
@@ -27,7 +30,7 @@ def plain(size: int) -> bytes:
 def quoted(size: int) -> bytes:
     """Return a message of a text and an HTML part, both quoted-printable."""
     line = b'Gr=C3=BC=C3=9Fe und <a href=3D"https://example.org/">ein Verweis</a> im Text=\r\n und mehr.\r\n'
-    head = b"Content-Type: multipart/alternative; boundary=b\r\nMIME-Version: 1.0\r\n\r\n"
+    head = HEAD + b"Content-Type: multipart/alternative; boundary=b\r\n\r\n"
     body = b""
     for kind in (b"plain", b"html"):
         body += b"--b\r\nContent-Type: text/%s; charset=utf-8\r\n" % kind
@@ -40,7 +43,7 @@ def attached(size: int) -> bytes:
     """Return a message of a short text and a base64 attachment."""
     octets = bytes(range(256)) * (size // 350)
     return (
-        b"Content-Type: multipart/mixed; boundary=b\r\nMIME-Version: 1.0\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n"
+        HEAD + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n"
         b"Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n"
         + base64.encodebytes(octets).replace(b"\n", b"\r\n")
         + b"--b--\r\n"

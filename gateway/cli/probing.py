@@ -116,7 +116,7 @@ def _target(
         if upstream in names:
             return _configured(configuration, names[upstream], listener, protocol, tls, ca, insecure)
         if numbered is None:
-            from ..config.wording import did_you_mean
+            from ..core.wording import did_you_mean
 
             hint = did_you_mean(upstream, names) or f"there are: {', '.join(names)}"
             _end(f'no upstream "{upstream}" in {path}; {hint}', 2)

@@ -111,7 +111,7 @@ def _target(
             if table.name == server:
                 return _listener(configuration, table, server_name, hello)
         if numbered is None:
-            from ..config.wording import did_you_mean
+            from ..core.wording import did_you_mean
 
             names = {table.name for table in configuration.listeners}
             hint = did_you_mean(server, names) or f"there are: {', '.join(sorted(names))}"

@@ -14,12 +14,12 @@ from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
 from ..core.rules import DEFAULT_MECHANISMS
+from ..core.wording import did_you_mean
 from ..inspection.bucket import bucket_problem
 from ..inspection.loader import PluginConfigError, check_plugins
 from ..networks import NetworkFileError, read_networks
 from .kinds import HostPort
 from .model import Configuration, EventsTable, Listener, Upstream
-from .wording import did_you_mean
 
 Where = tuple[str | int, ...]
 #: path, message, suggestion, whether it is only a warning.

@@ -7,11 +7,10 @@ is found then and has to do with something replaced is not told: it may come of 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel
-
+from ..inspection.models import model_at
 from .model import Configuration
 
 Where = tuple[str | int, ...]
@@ -76,7 +75,7 @@ def _replace(tables: dict[str, Any], where: Where) -> bool:
     last = where[-1]
     if isinstance(last, int):
         return False
-    field = model_at(where[:-1]).model_fields[last]
+    field = model_at(Configuration, where[:-1]).model_fields[last]
     if not field.is_required():
         _remove(tables, where)
         return True
@@ -87,27 +86,3 @@ def _replace(tables: dict[str, Any], where: Where) -> bool:
         tables[str(where[0])][where[1]][last] = f"stand-in-{where[0]}-{where[1]}"
         return True
     return False
-
-
-def model_at(path: Sequence[str | int]) -> type[BaseModel]:
-    """Return the model of the table at a path.  Raises LookupError where there is none."""
-    model: type[BaseModel] = Configuration
-    for step in path:
-        if isinstance(step, int):
-            continue
-        inner = table_of(model.model_fields[step].annotation)
-        if inner is None:
-            raise LookupError(step)
-        model = inner
-    return model
-
-
-def table_of(annotation: Any) -> type[BaseModel] | None:
-    """Find the model within ``tuple[Model, ...]``, ``Model | None`` and the like."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = table_of(argument)
-        if found is not None:
-            return found
-    return None

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
+from ..core.wording import did_you_mean, in_words
+from ..inspection.models import model_at, table_of
 from .errors import Problem
 from .lines import line_of
-from .mending import model_at, table_of
 from .model import Configuration
 
 Path = tuple[str | int, ...]
 
-_PLAIN = {
-    "bool_type": "must be true or false",
-    "dict_type": "must be a table",
-    "float_type": "must be a number",
-    "int_type": "must be a whole number",
-    "model_type": "must be a table",
-    "string_pattern_mismatch": "may hold letters, digits, '.', '-' and '_' only, up to 63, no sign first",
-    "string_too_short": "must not be empty",
-    "string_type": "must be a string",
-    "too_short": "there must be at least one",
-    "tuple_type": "must be a list",
-}
-#: pydantic's name of a bound, and what it is in words.
-_BOUNDS = {
-    "greater_than": ("gt", "more than"),
-    "greater_than_equal": ("ge", "at least"),
-    "less_than": ("lt", "less than"),
-    "less_than_equal": ("le", "at most"),
-}
+#: A name of a listener, an upstream, a policy.
+_NAME = "may hold letters, digits, '.', '-' and '_' only, up to 63, no sign first"
 
 
 def problem(details: Mapping[str, Any], lines: dict[Path, int]) -> Problem:
     """Put one of pydantic's errors into words."""
     path: Path = details["loc"]
     kind, given = details["type"], details["input"]
-    context = details.get("ctx", {})
-    message, suggestion = _PLAIN.get(kind, ""), ""
+    message, suggestion = in_words(details), ""
     if kind == "extra_forbidden":
         message = f'unknown key "{path[-1]}"'
         suggestion = _about_key(path)
@@ -49,14 +31,11 @@ def problem(details: Mapping[str, Any], lines: dict[Path, int]) -> Problem:
         message = f'"{path[-1]}" is missing'
         path = path[:-1]
     elif kind == "literal_error":
-        message = f"{_shown(given)} is not one of {context['expected']}"
-        choices = [word.strip("' ") for word in context["expected"].replace(" or ", ",").split(",")]
+        expected = details["ctx"]["expected"]
+        choices = [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
         suggestion = did_you_mean(str(given), choices)
-    elif kind == "value_error":
-        message = str(context["error"])
-    elif kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        message = f"must be {words} {context[name]}"
+    elif kind == "string_pattern_mismatch":
+        message = _NAME
     elif kind == "tuple_type" and isinstance(given, dict):
         suggestion = f"write [[{'.'.join(str(step) for step in path)}]]"
     elif kind == "tuple_type":
@@ -72,16 +51,10 @@ def dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def did_you_mean(given: str, known: Collection[str]) -> str:
-    """Suggest what was meant, or ""."""
-    near = difflib.get_close_matches(given, known, 1)
-    return f'did you mean "{near[0]}"?' if near else ""
-
-
 def _about_key(path: Path) -> str:
     """Say what an unknown key may have been meant to be, or where it belongs."""
     name = str(path[-1])
-    known = list(model_at(path[:-1]).model_fields)
+    known = list(model_at(Configuration, path[:-1]).model_fields)
     table = tuple(step for step in path[:-1] if isinstance(step, str))
     homes = [home for home, model in _tables() if name in model.model_fields]
     inside = [home for home in homes if home[: len(table)] == table]
@@ -104,8 +77,3 @@ def _tables(
         inner = table_of(field.annotation)
         if inner is not None:
             yield from _tables(inner, (*path, name))
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

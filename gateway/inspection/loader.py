@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import inspect
@@ -18,8 +17,12 @@ from pydantic import BaseModel, ValidationError
 
 from ..core.steps import Stage
 from ..core.text import shown
+from ..core.wording import did_you_mean, in_words
 from .base import Plugin
+from .models import model_at
 from .shares import SHARE_BY
+
+_Where = tuple[str | int, ...]
 
 #: The group of entry points; the bundled plugins are in it as anybody's.
 GROUP = "mailgate.plugins"
@@ -172,8 +175,8 @@ def _load(specs: Sequence[PluginSpec]) -> tuple[list[LoadedPlugin], list[PluginC
             plugin = kind(kind.Options.model_validate(dict(spec.options)))
         except ValidationError as problem:
             errors += [
-                PluginConfigError((index, "options", *_place(one["loc"])), _worded(one, kind.Options))
-                for one in problem.errors(include_url=False, include_input=False)
+                PluginConfigError((index, "options", *place), message)
+                for place, message in _wrong_options(problem, kind.Options)
             ]
         except Exception as problem:  # noqa: BLE001 - a plugin's constructor is a stranger's code
             errors.append(PluginConfigError((index, "options"), _told(problem)))
@@ -216,21 +219,33 @@ def _check(spec: PluginSpec) -> Iterable[tuple[tuple[str, ...], str]]:
         yield ("outside_share",), f'must be one of "{", ".join(OUTSIDE_SHARE)}"'
 
 
-def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _place(location: _Where) -> _Where:
     return tuple(step for step in location if step != "__root__")
 
 
-def _worded(error: Any, options: type[BaseModel]) -> str:
-    """Say in words what a model found."""
-    if error["type"] == "extra_forbidden":
-        known = list(options.model_fields)
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
-        return (
-            f'unknown option, did you mean "{near[0]}"?' if near else f"unknown option; known: {_list(known)}"
-        )
-    if error["type"] == "missing":
-        return "is required"
-    return shown(str(error["msg"]).removeprefix("Value error, "))
+def _wrong_options(problem: ValidationError, options: type[BaseModel]) -> Iterable[tuple[_Where, str]]:
+    """Yield each place in a plugin's options where something is wrong, and what."""
+    found = problem.errors(include_url=False)
+    places = [_place(error["loc"]) for error in found]
+    for place, error in zip(places, found):
+        if error["type"] == "too_short" and any(one[: len(place)] == place != one for one in places):
+            continue  # none is left, for each is wrong
+        if error["type"] == "extra_forbidden":
+            known = _known(options, place[:-1])
+            near = did_you_mean(str(place[-1]), known)
+            yield place, f"unknown option, {near}" if near else f"unknown option; known: {_list(known)}"
+        elif error["type"] == "missing":
+            yield place, "is required"
+        else:
+            yield place, shown(in_words(error) or str(error["msg"]))
+
+
+def _known(options: type[BaseModel], place: _Where) -> list[str]:
+    """Return the options that there are at a place; none where a model has it in ways of its own."""
+    try:
+        return list(model_at(options, place).model_fields)
+    except LookupError:
+        return []
 
 
 def _list(names: Iterable[str]) -> str:
@@ -258,12 +273,7 @@ def find_class(use: str) -> type[Plugin]:
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     entry = known.get(use)
     if entry is None:
-        near = difflib.get_close_matches(use, known, 1)
-        hint = (
-            f'did you mean "{near[0]}"?'
-            if near
-            else f"installed: {_list(known)}; or give a path to a .py file"
-        )
+        hint = did_you_mean(use, known) or f"installed: {_list(known)}; or give a path to a .py file"
         raise Unusable(f'no plugin named "{shown(use, 80)}", {hint}')
     try:
         found = entry.load()

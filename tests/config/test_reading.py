@@ -14,12 +14,12 @@ from pydantic import BaseModel
 
 from gateway.cli.describing import field_texts
 from gateway.config.errors import ConfigurationError
-from gateway.config.mending import table_of
 from gateway.config.model import Configuration, ListenerLimits, ListenerTimeouts, Log, Smtp
 from gateway.config.model import GlobalLimits as Limits
 from gateway.config.reading import examine, examine_text, read
 from gateway.core.rules import DEFAULT_MECHANISMS
 from gateway.demo.certificates import make_authority
+from gateway.inspection.models import table_of
 
 EXAMPLE = (files("gateway.config") / "example.toml").read_text()
 #: The example with everything uncommented that is not prose.

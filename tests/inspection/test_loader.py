@@ -121,6 +121,34 @@ def test_all_errors_are_found_at_once(tmp_path: Path):
     assert caught.value.errors == found
 
 
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([], ["rules: there must be at least one"]),
+        ("x", ["rules: must be a list"]),
+        (
+            [{"name": "a", "action": "strip", "conditions": ["macro"]}],
+            ['rules[0].conditions: unknown condition "'],
+        ),
+        (
+            [{"name": "a", "atcion": "strip"}, {"name": 7, "action": "drop", "larger_than": -1}],
+            [
+                "rules[0].action: is required",
+                'rules[0].atcion: unknown option, did you mean "action"?',
+                "rules[1].name: must be a string",
+                "rules[1].action: 'drop' is not one of 'allow', ",
+                "rules[1].larger_than: must be at least 0",
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_in_tables_of_options_is_told_where_it_is(rules: object, expected: list[str]):
+    found = problems("attachment_policy", options={"rules": rules})
+    assert len(found) == len(expected), found
+    for told, start in zip(found, expected):
+        assert told.startswith(f"plugins[0].options.{start}")
+
+
 def test_a_constructor_that_raises_is_an_error_of_the_options(tmp_path: Path):
     text = GOOD + "    def __init__(self, options):\n        raise ValueError('no such folder')\n"
     (problem,) = problems(write(tmp_path, text), options={"folder": "a"})
