@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass, field
 
 from . import charsets
@@ -87,6 +88,17 @@ def replace_text(part: Part, text: str, eol: bytes) -> TextChange | None:
     return change
 
 
+def _as_references(error: UnicodeError) -> tuple[str, int]:
+    """Write characters as references that HTML reads as the same: those of C1 controls mean others."""
+    assert isinstance(error, UnicodeEncodeError)
+    places = (ord(character) for character in error.object[error.start : error.end])
+    return "".join(f"&#{0xFFFD if 0x80 <= place < 0xA0 else place};" for place in places), error.end
+
+
+_REFERENCES = "mailgate.references"
+codecs.register_error(_REFERENCES, _as_references)
+
+
 def known_encoding(part: Part) -> bool:
     """Tell whether the body can be written in its transfer encoding."""
     return part.transfer_encoding in (*IDENTITY_ENCODINGS, "base64", "quoted-printable")
@@ -97,7 +109,7 @@ def encode_text(text: str, codec: str, part: Part) -> bytes | None:
     if part.content_type == "text/html":
         if part.transfer_encoding == "7bit" and charsets.is_ascii_superset(codec):
             codec = "ascii"  # so that the part stays 7bit
-        errors = "xmlcharrefreplace"
+        errors = _REFERENCES
     else:
         errors = "strict"
     try:

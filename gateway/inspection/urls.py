@@ -94,6 +94,11 @@ def domain_name(text: str) -> str:
     return name
 
 
+#: A URL within another, as of a page in an archive: its scheme without "htt", and its host.
+_INNER = re.compile(r"htt(ps?://)((?:(?!https?:)[^/?#\\])*+)", re.IGNORECASE)
+_DOT = re.compile(r"(?<!\[)\.")
+
+
 def defanged(url: str) -> str:
     """Return a web URL in a form that no program makes a link of, and a reader understands."""
     found = _WEB.match(url)
@@ -101,7 +106,9 @@ def defanged(url: str) -> str:
         return url
     begin, end = found.span(1 if found[1] is not None else 2)
     scheme = "hxxp" if url[:5].lower() == "http:" else "hxxps"
-    return f"{scheme}://{url[begin:end].replace('.', '[.]')}{url[end:]}"
+    rest = _DOT.sub("[.]", url[begin:end]) + url[end:]
+    rest = _INNER.sub(lambda inner: f"hxx{inner[1].lower()}{_DOT.sub('[.]', inner[2])}", rest)
+    return f"{scheme}://{rest}"
 
 
 # -- in running text -----------------------------------------------------------

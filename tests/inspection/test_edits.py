@@ -224,6 +224,11 @@ def test_html_goes_before_the_last_end_of_the_body():
         )
 
 
+def test_no_reference_stands_for_what_html_reads_as_another_character():
+    message = text_message("text/html", "7bit", b"<p>a</p>")
+    assert appended(message, "\x91\xe9").endswith(b"<p>a</p>&#65533;&#233;")
+
+
 @given(st.integers(0, 120), st.integers(0, 120))
 @settings(max_examples=60, deadline=None)
 def test_html_in_quoted_printable_and_base64_with_the_end_anywhere(before: int, behind: int):

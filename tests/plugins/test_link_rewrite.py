@@ -164,6 +164,14 @@ def test_defang():
     assert in_text("see http://evil.example/a.b.", mode="defang") == "see hxxp://evil[.]example/a.b."
 
 
+@pytest.mark.parametrize("between", ["/", "?", "?u=", "/x.y/", "#", "/http://", "\u00e9"])
+def test_no_link_is_left_within_a_defanged_one(between: str):
+    text = f"http://a.example{between}HTTPS://b.example/c.d"
+    once = in_text(text, mode="defang")
+    assert "http" not in once.lower() and once.startswith("hxxp://a[.]example")
+    assert once.endswith("hxxps://b[.]example/c.d") and in_text(once, mode="defang") == once
+
+
 SIGNING = "https://click.example.com/go?m={id}&u={url}&s={signature}"
 
 
