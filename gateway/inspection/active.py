@@ -105,7 +105,7 @@ class _Pass:
         opened: Token | None = None  # of raw text, as long as its text hasn't come
         for token in tokens(self.text, start, end, quiet=self.quiet):
             if opened is not None and token.kind is not Kind.RAW:
-                self._cut(opened.start, opened.end, "unclosed")
+                self._cut_unclosed(opened)
             opened = None
             if token.kind is Kind.CONDITIONAL and token.closed and self._plain_end(token):
                 self._range(token.content_start, token.content_end)
@@ -119,7 +119,12 @@ class _Pass:
             elif not self._is_plain(token, start, end):
                 self._cut(token.start, token.end, str(token.kind).partition(" ")[0])
         if opened is not None:
-            self._cut(opened.start, opened.end, "unclosed")
+            self._cut_unclosed(opened)
+
+    def _cut_unclosed(self, tag: Token) -> None:
+        while self.found and self.found[-1][0] >= tag.start:
+            self.found.pop()  # attributes of it
+        self._cut(tag.start, tag.end, "unclosed")
 
     def _cut(self, start: int, end: int, what: str) -> None:
         # A "<" before it must not make a tag of what is behind it.

@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -361,9 +362,19 @@ FRAGMENTS = st.sampled_from(
 @settings(max_examples=600, deadline=None)
 def test_nothing_active_is_left_of_anything(html: str):
     plugin = HtmlSanitise(HtmlSanitise.Options())
-    result = lay_in(html, plugin.spans(html, Counter()))
+    spans = plugin.spans(html, Counter())
+    assert all(one[1] <= other[0] for one, other in pairwise(spans))
+    result = lay_in(html, spans)
     assert active(result) == [], result
     assert plugin.spans(result, Counter()) == []
+
+
+@pytest.mark.parametrize("behind", ["", "</p>", "<p>", "text"])
+@pytest.mark.parametrize("attribute", ["onclick=x", "a'b=c", 'style="behavior:url(x)"'])
+@pytest.mark.parametrize("tag", ["style", "title", "textarea", "iframe"])
+def test_a_tag_that_nothing_closes_goes_with_its_attributes(tag: str, attribute: str, behind: str):
+    result = in_html(f"<p>a</p><{tag} id=b {attribute}>{behind}", forms=False, frames=False)
+    assert active(result) == [] and result.startswith("<p>a</p>") and "id=b" not in result
 
 
 BENIGN = [
