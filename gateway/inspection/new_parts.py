@@ -52,9 +52,14 @@ def named(filename: str) -> dict[str, str]:
     return {"filename": filename} if filename else {}
 
 
+def can_stand(value: str) -> bool:
+    """Tell whether a type or a disposition can be written into a header."""
+    return value.isascii() and value.isprintable()
+
+
 def structured_field(name: str, value: str, parameters: dict[str, str], eol: bytes) -> bytes:
     """Return a field without its last line end.  Raises ValueError for a value that is none."""
-    if not value.isascii() or not value.isprintable():
+    if not can_stand(value):
         raise ValueError(f"not a value of {name}: {value[:80]!r}")
     return format_structured(name, value, parameters, eol.decode()).encode("ascii", "replace")
 

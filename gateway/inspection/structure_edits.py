@@ -8,7 +8,7 @@ from __future__ import annotations
 from .defects import LIMIT_DEFECTS
 from .enclosing_edits import HEADER_CUT, make_multipart
 from .field_edits import begins_line, change_fields, closing_line, eol_of, root_of
-from .new_parts import encode_notice, entity, leaf_fields, line_end_behind, named, structured_field
+from .new_parts import can_stand, encode_notice, entity, leaf_fields, line_end_behind, named, structured_field
 from .part import IDENTITY_ENCODINGS, Part
 from .rendering import Splice
 from .transfer import (
@@ -52,11 +52,11 @@ def replace_content(
             parameters["name"] = name
         else:
             parameters.pop("name", None)
-        fields["content-type"] = structured_field(
-            "Content-Type", content_type or part.content_type, parameters, eol
-        )
+        # What a stranger wrote may be no type, and can't be written again.
+        own = part.content_type if can_stand(part.content_type) else "application/octet-stream"
+        fields["content-type"] = structured_field("Content-Type", content_type or own, parameters, eol)
     if filename is not None:
-        word = part.disposition or "attachment"
+        word = part.disposition if part.disposition and can_stand(part.disposition) else "attachment"
         fields["content-disposition"] = structured_field("Content-Disposition", word, named(filename), eol)
     splices = change_fields(part, fields, eol, body=bool(data))
     return [*splices, Splice(part.body_start, part.end, data, depth=part.depth), *closing_line(part, eol)]

@@ -448,6 +448,17 @@ def test_a_part_of_no_octets_gets_all_that_any_part_gets(delimiters: str):
         assert len(after.children) - len(root.children) in (0, 1)
 
 
+def test_what_a_stranger_calls_a_type_is_not_written_again():
+    message = b"Content-Type: text/pla\xb2\xb1; name=a.txt\r\n"
+    message += b"Content-Disposition: att\xe4ched; filename=a.txt\r\n\r\nx\r\n"
+    root = parse(message)
+    edits = Edits(root)
+    assert edits.replace_content(root, b"new\r\n", filename="b.txt")
+    after = parse(outside_is_kept(message, edits))
+    assert (after.content_type, after.disposition) == ("application/octet-stream", "attachment")
+    assert (after.filename, after.content()) == ("b.txt", b"new\r\n")
+
+
 @given(anything, st.integers(0, 20))
 @settings(max_examples=100, deadline=None)
 def test_edits_of_a_map_are_those_of_its_octets(message: bytes, index: int):

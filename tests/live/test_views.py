@@ -21,7 +21,7 @@ from tests.conftest import need
 from tests.support.dovecot import Dovecot
 from tests.support.gateway import RunningGateway
 from tests.support.processes import free_port
-from tests.support.samples import ENCLOSED, HEADER_ONLY, MESSAGES, MIXED
+from tests.support.samples import ENCLOSED, HEADER_ONLY, MESSAGES, MIXED, NO_BLANK_LINE
 
 pytestmark = pytest.mark.live
 
@@ -419,7 +419,7 @@ def test_mbsync(scene: Scene, tmp_path: Path) -> None:
 
 def test_offlineimap(scene: Scene, tmp_path: Path) -> None:
     need("offlineimap")
-    scene.fill("INBOX", [one for one in MESSAGES if one is not HEADER_ONLY])
+    scene.fill("INBOX", [one for one in MESSAGES if one not in (HEADER_ONLY, NO_BLANK_LINE)])
     (tmp_path / "rc").write_text(
         f"[general]\nmetadata = {tmp_path}/meta\naccounts = a\n[Account a]\nlocalrepository = near\n"
         f"remoterepository = far\n[Repository near]\ntype = Maildir\nlocalfolders = {tmp_path}/local\n"

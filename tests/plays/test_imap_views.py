@@ -119,7 +119,7 @@ C>  a UID FETCH 7 (BODY[])
 >U  a UID FETCH 7 (UID BODY[])
 U>  * 1 FETCH (UID 7 BODY[] NIL)
 U>  a OK done
->C  a NO [UNAVAILABLE] 1 messages can't be inspected now, try again later
+>C  a NO [UNAVAILABLE] a message can't be inspected now, try again later
 """
     )
 
@@ -230,7 +230,7 @@ U>| * 1 FETCH (UID 7 BODY[] {5}\\r\\nhello)\\r\\n
 !   BodyEnd(upstream)
 ?   defer scanner down
 U>  a OK done
->C  a NO [UNAVAILABLE] 1 messages can't be inspected now, try again later
+>C  a NO [UNAVAILABLE] a message can't be inspected now, try again later
 """
     )
 

@@ -9,7 +9,7 @@ ADDRESSES = crlf(
 Date: Mon, 23 Nov 2026 10:00:00 +0000
 From: "Alice \\"A\\" Example" <alice@example.org>
 Sender: secretary@example.org (The Secretary)
-Reply-To: list: a@example.org, "B, C" <b@example.org>;, d@example.org
+Reply-To: list: a@example.org, "B, C" <b@example.org>;, d@example.org, R <@x.example,@y.example:e@example.org>
 To: undisclosed-recipients:;
 Cc: =?utf-8?Q?J=C3=BCrgen?= <j@example.org>,
  Plain Name <p@example.org>, <bare@example.org>
@@ -77,6 +77,11 @@ R3L832UgYXVzIGRlbSBOb3JkZW4u
 NO_FINAL_LINE = b"From: alice@example.org\r\nSubject: no line end\r\n\r\nends here"
 NO_SUBJECT = b"From: alice@example.org\r\n\r\nnothing more\r\n"
 HEADER_ONLY = b"From: alice@example.org\r\nSubject: header only\r\n\r\n"
+NO_BLANK_LINE = b"From: alice@example.org\r\nReceived: from here\r\nSubject: no blank line\r\n"
+COMMENTED = (
+    b"From: alice@example.org\r\nSubject: comments\r\nMIME-Version: 1.0 (a comment)\r\n"
+    b"Content-Type: text/plain; charset=utf-8 (what else); format=flowed\r\n\r\ntext\r\n"
+)
 LARGE = (
     b"From: alice@example.org\r\nSubject: large\r\n\r\n"
     + b"All work and no play makes a long line.\r\n" * 5000
@@ -99,6 +104,8 @@ MESSAGES = [
     NO_FINAL_LINE,
     NO_SUBJECT,
     HEADER_ONLY,
+    NO_BLANK_LINE,
+    COMMENTED,
     LARGE,
     TOP_MESSAGE,
 ]

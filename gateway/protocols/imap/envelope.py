@@ -32,10 +32,18 @@ def parameters(raw: bytes) -> list[tuple[bytes, bytes]]:
     """Return the parameters of a structured field as they stand, quotes removed (RFC 2045 5.1)."""
     text = unfolded(raw)
     return [
-        (found.group(1), _unquoted(found.group(2).strip(b" \t")))
+        (found.group(1), _value(found.group(2).strip(b" \t")))
         for found in _PARAMETER.finditer(text, max(0, text.find(b";")))
         if b";" in text
     ]
+
+
+#: A comment behind a value that needs no quotes.
+_BEHIND = re.compile(rb"[ \t]*\([^()]*\)\Z")
+
+
+def _value(text: bytes) -> bytes:
+    return _unquoted(text) if text[:1] == b'"' else _BEHIND.sub(b"", text)
 
 
 def _unquoted(text: bytes) -> bytes:
@@ -53,10 +61,10 @@ def addresses(raw: bytes | None) -> bytes:
     found = reader.read()
     if not found:
         return b"NIL"
-    return b"(" + b"".join(b"(%b NIL %b %b)" % tuple(map(string, one)) for one in found) + b")"
+    return b"(" + b"".join(b"(%b %b %b %b)" % tuple(map(string, one)) for one in found) + b")"
 
 
-_Address = tuple[bytes | None, bytes | None, bytes | None]  # name, mailbox, host
+_Address = tuple[bytes | None, bytes | None, bytes | None, bytes | None]  # name, route, mailbox, host
 
 
 class _Addresses:
@@ -91,18 +99,18 @@ class _Addresses:
             elif mark == b",":
                 self._end()
             elif mark == b":" and not self._group and self._words:
-                self._found.append((None, _phrase(self._words), None))
+                self._found.append((None, None, _phrase(self._words), None))
                 self._words, self._group = [], True
             elif mark == b";":
                 self._end()
                 if self._group:
-                    self._found.append((None, None, None))
+                    self._found.append((None, None, None, None))
                     self._group = False
             else:
                 self._words.append(mark)
         self._end()
         if self._group:
-            self._found.append((None, None, None))
+            self._found.append((None, None, None, None))
         return self._found
 
     def _take_comment(self, position: int) -> int:
@@ -125,14 +133,14 @@ class _Addresses:
         words, comment = self._words, self._comment
         self._words, self._spec, self._angle, self._comment = [], None, None, b""
         if spec is not None:
-            # RFC 5322 4.4: a source route stands before a colon.
-            if b":" in spec:
-                spec = spec[len(spec) - spec[::-1].index(b":") :]
-            mailbox, host = _split(spec)
-            self._found.append((_phrase(words) or None, mailbox, host))
+            route = None
+            if b":" in spec:  # RFC 5322 4.4
+                colon = len(spec) - 1 - spec[::-1].index(b":")
+                route, spec = b"".join(spec[:colon]), spec[colon + 1 :]
+            self._found.append((_phrase(words) or None, route or None, *_split(spec)))
         elif words and any(word.strip() for word in words):
-            mailbox, host = _split([word for word in words if word.strip(b" \t")])
-            self._found.append((comment or None, mailbox, host))
+            bare = [word for word in words if word.strip(b" \t")]
+            self._found.append((comment or None, None, *_split(bare)))
 
 
 def _phrase(words: list[bytes]) -> bytes:

@@ -260,7 +260,8 @@ class Fetching(Mailboxes):
     def _ended_with(self, viewing: Viewing, rest: bytes) -> bytes:
         if not viewing.left_out or rest[:3].upper() != b"OK ":
             return rest
-        return b"NO [UNAVAILABLE] %d messages can't be inspected now, try again later\r\n" % viewing.left_out
+        what = b"%d messages" % viewing.left_out if viewing.left_out > 1 else b"a message"
+        return b"NO [UNAVAILABLE] %b can't be inspected now, try again later\r\n" % what
 
     def _stop_when_quiet(self) -> None:
         raise NotImplementedError

@@ -32,10 +32,11 @@ def answer(judged: Judged, item: Item) -> list[Piece]:
     pieces = _text(judged, item)
     shown = {b"RFC822": b"RFC822", b"RFC822.HEADER": b"RFC822.HEADER", b"RFC822.TEXT": b"RFC822.TEXT"}
     head = shown.get(name) or b"BODY[" + item.section + b"]"
+    if item.origin is not None:
+        head += b"<%d>" % item.origin
     if pieces is None:
         return [head + b" NIL"]
     if item.origin is not None:
-        head += b"<%d>" % item.origin
         pieces = cut(pieces, item.origin, item.count)
     return [head + b" {%d}\r\n" % length(pieces), *pieces]
 
@@ -117,7 +118,10 @@ def _text(judged: Judged, item: Item) -> list[Piece] | None:
 
 
 def _fields(message: Any, text: bytes) -> bytes:
-    """Return the chosen fields and the blank line (RFC 9051 6.4.5.1)."""
+    """Return the chosen fields and the blank line (RFC 9051 6.4.5.1).
+
+    Of a message that has no blank line servers leave it out where fields are excluded.
+    """
     wanted = {
         (quoted or atom).decode("ascii", "replace").lower()
         for quoted, atom in _FIELD_NAMES.findall(text[text.find(b"(") :])
@@ -125,6 +129,8 @@ def _fields(message: Any, text: bytes) -> bytes:
     others = text.startswith(b"HEADER.FIELDS.NOT")
     kept = [field.raw for field in message.fields if (field.name in wanted) is not others]
     block = b"".join(kept)
+    if others and message.header_end == message.body_start:
+        return block
     return block + (b"" if block.endswith(b"\n") or not block else b"\r\n") + b"\r\n"
 
 
