@@ -258,6 +258,27 @@ U>  535 5.7.8 no
     )
 
 
+@pytest.mark.parametrize("control", ["\\r", "\\0", "\\x7f"])
+def test_a_control_in_an_answer_is_not_relayed(control: str):
+    """Another program might take it for the end of the line."""
+    play(
+        SmtpEngine,
+        OPEN
+        + f"""
+C>  AUTH LOGIN
+>U  AUTH LOGIN
+U>  334 VXNlcm5hbWU6
+>C  334 VXNlcm5hbWU6
+C>| YWxp{control}Y2U=\\r\\n
+!   Fault(client, control_in_argument)
+>C  421 4.5.0 Protocol error
+!   LoginSeen(LOGIN, , unfinished)
+!   Close(protocol_error)
+""",
+        TLS,
+    )
+
+
 def test_auth_cancelled():
     play(
         SmtpEngine,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...core.engine import Engine
 from ...core.exchange import Entry, Exchange
 from ...core.record import SessionRecord
 from ...core.rules import Rules
+from ...core.sasl_exchange import SaslExchange
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen, Refused, Side
 from ...core.text import shown
 from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
-from ...wire import sasl
 from ...wire.dots import DotDecoder
 from ...wire.lines import LineEnd, LineTooLong
 from .capabilities import Offer
@@ -39,7 +38,7 @@ WORDS: dict[Trouble, str] = {
 Handler = Callable[[Entry[Any], bytes], None]
 
 
-class Conversation(Engine):
+class Conversation(SaslExchange):
     """The state of a POP3 session."""
 
     def __init__(self, rules: Rules, record: SessionRecord) -> None:
@@ -62,9 +61,6 @@ class Conversation(Engine):
         self._told: set[str] = set()
         self._user = b""
         self._holds_user = False  # whether the upstream has heard it
-        self._login: sasl.SaslReader | None = None
-        self._login_command: CommandSeen | None = None
-        self._login_turn = False
         self._decoder: DotDecoder | None = None  # of the multi-line reply that is coming
         self._take: Callable[[bytes, bytes, bool], None] | None = None
         self._listing: list[bytes] = []
@@ -256,6 +252,3 @@ class Conversation(Engine):
             self._stopping = True
         else:
             self._fail(Trouble.SHUTDOWN)
-
-    def _forget_login(self, outcome: str) -> None:
-        raise NotImplementedError

@@ -17,12 +17,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ...core.exchange import Entry
+from ...core.sasl_exchange import AUTH_LIMIT, has_controls
 from ...core.steps import CLIENT, UPSTREAM, Side
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind
 from ...wire.lines import LineEnd, LineTooLong
 from .conversation import Handler
-from .grammar import AUTH_LIMIT, BEFORE_TLS, COMMAND_LIMIT, CONTROLS, VERBS, is_multiline
+from .grammar import BEFORE_TLS, COMMAND_LIMIT, VERBS, is_multiline
 from .login import Logins
 from .messages import Messages
 from .sizes import ExactSizes
@@ -102,7 +103,7 @@ class Pop3Engine(Logins, ExactSizes):
         elif len(text) > COMMAND_LIMIT and verb != b"AUTH":
             self._fault(CLIENT, FaultKind.LINE_TOO_LONG, verb)
             self._error(self._command(verb.decode(), verb.decode()), "Line too long")
-        elif len(rest.translate(None, CONTROLS)) != len(rest):
+        elif has_controls(rest):
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(self._command(verb.decode(), verb.decode()), "Control character in argument")
         elif why := self._forbids(verb.decode(), rest):
@@ -128,7 +129,7 @@ class Pop3Engine(Logins, ExactSizes):
 
     def _c_unknown(self, text: bytes) -> None:
         command = self._command("other", shown(text))
-        if len(text.translate(None, CONTROLS)) != len(text):
+        if has_controls(text):
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, text[:20])
             self._error(command, "Control character in command")
             return

@@ -11,7 +11,6 @@ VERBS = frozenset(
 
 #: Octets a command may have, its end included: RFC 2449 4 asks for 255, tokens for more.
 COMMAND_LIMIT = 2048
-AUTH_LIMIT = 12288 + 2
 #: Octets of one reply line: RFC 2449 4 says 512, greetings and UIDs in the wild are longer.
 REPLY_LIMIT = 8192
 
@@ -31,9 +30,6 @@ def is_multiline(verb: str, argument: bytes) -> bool:
 
 #: Commands that may come before TLS where a session must have it; logins have rules of their own.
 BEFORE_TLS = frozenset({b"CAPA", b"STLS", b"NOOP", b"QUIT", b"USER", b"PASS", b"APOP", b"AUTH"})
-
-#: What may stand in no argument.
-CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 
 
 def number(argument: bytes) -> bytes:

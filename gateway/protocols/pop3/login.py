@@ -7,11 +7,9 @@ from ...core.gate import Need, Ruling
 from ...core.secret import MASK
 from ...core.steps import CLIENT, CommandSeen, Refused
 from ...core.text import shown
-from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...core.trouble import CloseReason, FaultKind
 from ...wire import sasl
-from ...wire.lines import LineTooLong
 from .conversation import Handler
-from .grammar import AUTH_LIMIT, CONTROLS
 from .prologue import Prologue
 
 _WORDS: dict[Need, str] = {
@@ -156,34 +154,19 @@ class Logins(Prologue):
         return name is not None and name in (one.upper() for one in offered)
 
     def _auth_answer(self) -> None:
-        login, command = self._login, self._login_command
+        login, command, answer = self._login, self._login_command, self._client_answer()
+        if answer is None:
+            return
         assert login is not None and command is not None
-        try:
-            line = self.heard[CLIENT].line(AUTH_LIMIT)
-        except LineTooLong:
-            self._fault(CLIENT, FaultKind.LINE_TOO_LONG, "answer to a challenge")
-            self._fail(Trouble.PROTOCOL)
-            return
-        if line is None:
-            return
-        if len(self.heard[CLIENT]):
-            self._fault(CLIENT, FaultKind.PIPELINED_BEHIND_AUTH)
-            self._fail(Trouble.PROTOCOL)
-            return
-        answer = line.rstrip(b"\r\n")
-        if len(answer.translate(None, CONTROLS)) != len(answer):
-            self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, "answer to a challenge")
-            self._fail(Trouble.PROTOCOL)
-            return
-        cancelled = answer == b"*"
-        self._login_turn = False
         self._sync = True
-        if not cancelled:
-            login.client(answer)
-            if self._rule(login).refused:
-                self._relay(command, b"*", self._r_overruled)
-                return
-        self._relay(command, answer, self._r_cancel if cancelled else self._r_auth)
+        if answer == b"*":
+            self._relay(command, b"*", self._r_cancel)
+            return
+        login.client(answer)
+        if self._rule(login).refused:
+            self._relay(command, b"*", self._r_overruled)
+        else:
+            self._relay(command, answer, self._r_auth)
 
     def _r_auth(self, entry: Entry[Handler], line: bytes) -> None:
         if line.startswith((b"+OK", b"-ERR")):
@@ -240,13 +223,3 @@ class Logins(Prologue):
             self._emit(Refused(entry.command.verb, "plugin"))
             self._reply(entry.command, "refused", reply)
         self._finish(CloseReason.POLICY, why)
-
-    def _forget_login(self, outcome: str) -> None:
-        login, command = self._login, self._login_command
-        waiting_for_client = self._login_turn
-        self._login = self._login_command = None
-        self._login_turn = False
-        if login is not None:
-            self._login_seen(login, outcome)
-        if waiting_for_client and command is not None:
-            self._reply(command, "unanswered", "")

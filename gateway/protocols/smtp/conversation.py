@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.engine import Engine
 from ...core.exchange import Entry, Exchange
 from ...core.record import SessionRecord
 from ...core.rules import Rules
+from ...core.sasl_exchange import SaslExchange
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen, Envelope, Refused
 from ...core.trouble import FaultKind, Trouble
 from .capabilities import Offer
@@ -56,7 +56,7 @@ WORDS: dict[Trouble, tuple[int, str, str]] = {
 }
 
 
-class Conversation(Engine):
+class Conversation(SaslExchange):
     """The state of an SMTP session and the order of its replies."""
 
     #: The verb that opens an extended session, "EHLO" or "LHLO".

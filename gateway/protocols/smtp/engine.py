@@ -22,6 +22,7 @@ from typing import ClassVar
 
 from ...core.engine import Route
 from ...core.exchange import Entry
+from ...core.sasl_exchange import AUTH_LIMIT, has_controls
 from ...core.steps import (
     CLIENT,
     UPSTREAM,
@@ -39,14 +40,12 @@ from .body import Bodies
 from .capabilities import Offer, advertise, read
 from .conversation import MAX_IN_FLIGHT, Handler, Reply
 from .grammar import (
-    AUTH_LIMIT,
     BEFORE_TLS,
     COMMAND_LIMIT,
     PARAMETER_EXTENSION,
     REPLY_LIMIT,
     REPLY_LINE_LIMIT,
     VERBS,
-    has_controls,
     is_code,
     split_path,
     text_of,

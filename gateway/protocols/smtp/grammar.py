@@ -15,15 +15,11 @@ VERBS = frozenset(
 BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"LHLO", b"NOOP", b"RSET", b"STARTTLS", b"QUIT", b"HELP", b"AUTH"})
 
 #: Octets a command line may have, its end included (RFC 5321 4.5.3.1.4 asks for 512, extensions
-#: for more); for AUTH and its answers RFC 4954 4 asks for 12,288.
+#: for more).
 COMMAND_LIMIT = 2048
-AUTH_LIMIT = 12288 + 2
 #: Octets one line of a reply may have, and a whole reply.
 REPLY_LINE_LIMIT = 4096
 REPLY_LIMIT = 65536
-
-#: Control characters but the tab; DEL too.
-CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 
 #: Which extension a parameter of MAIL or RCPT belongs to.
 PARAMETER_EXTENSION = {
@@ -49,11 +45,6 @@ PARAMETER_EXTENSION = {
     "PRDR": "PRDR",
     "TRANSID": "CHECKPOINT",
 }
-
-
-def has_controls(data: bytes) -> bool:
-    """Tell whether there is a control character that no argument may hold."""
-    return len(data.translate(None, CONTROLS)) != len(data)
 
 
 def split_path(argument: bytes, keyword: bytes) -> tuple[bytes, list[bytes]] | None:

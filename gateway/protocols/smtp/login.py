@@ -7,11 +7,9 @@ from ...core.gate import Need, Ruling
 from ...core.secret import MASK
 from ...core.steps import CLIENT, CommandSeen, Refused
 from ...core.text import shown
-from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...core.trouble import CloseReason, FaultKind
 from ...wire import sasl
-from ...wire.lines import LineTooLong
 from .conversation import Conversation, Handler, Reply
-from .grammar import AUTH_LIMIT
 
 _WORDS: dict[Need, tuple[int, str, str]] = {
     Need.TLS: (538, "5.7.11", "Encryption required for authentication"),
@@ -31,10 +29,6 @@ def _words(ruling: Ruling) -> tuple[int, str, str]:
 
 class Logins(Conversation):
     """The part of the engine that follows an authentication exchange."""
-
-    _login: sasl.SaslReader | None = None
-    _login_command: CommandSeen | None = None
-    _login_turn = False  # the client's answer to a 334 is awaited
 
     def _c_auth(self, rest: bytes) -> None:
         words = rest.split(None, 1)
@@ -77,31 +71,19 @@ class Logins(Conversation):
         self._login_seen(reader, "policy", f"{code} {enhanced}")
 
     def _auth_answer(self) -> None:
-        """Take the client's answer to a challenge."""
-        login, command = self._login, self._login_command
+        login, command, answer = self._login, self._login_command, self._client_answer()
+        if answer is None:
+            return
         assert login is not None and command is not None
-        try:
-            line = self.heard[CLIENT].line(AUTH_LIMIT)
-        except LineTooLong:
-            self._fault(CLIENT, FaultKind.LINE_TOO_LONG, "answer to a challenge")
-            self._fail(Trouble.PROTOCOL)
-            return
-        if line is None:
-            return
-        if len(self.heard[CLIENT]):
-            self._fault(CLIENT, FaultKind.PIPELINED_BEHIND_AUTH)
-            self._fail(Trouble.PROTOCOL)
-            return
-        answer = line.rstrip(b"\r\n")
-        cancelled = answer == b"*"
-        self._login_turn = False
         self._sync = True
-        if not cancelled:
-            login.client(answer)
-            if self._rule(login).refused:
-                self._relay(command, b"*\r\n", self._r_overruled)
-                return
-        self._relay(command, answer + b"\r\n", self._r_cancel if cancelled else self._r_auth)
+        if answer == b"*":
+            self._relay(command, b"*\r\n", self._r_cancel)
+            return
+        login.client(answer)
+        if self._rule(login).refused:
+            self._relay(command, b"*\r\n", self._r_overruled)
+        else:
+            self._relay(command, answer + b"\r\n", self._r_auth)
 
     def _r_auth(self, entry: Entry[Handler], reply: Reply | None) -> None:
         assert reply is not None
@@ -165,17 +147,6 @@ class Logins(Conversation):
             self._emit(Refused(entry.command.verb, "plugin"))
             self._reply(entry.command, "refused", refusal)
         self._finish(CloseReason.POLICY, why)
-
-    def _forget_login(self, outcome: str) -> None:
-        """A login that will not come to its end."""
-        login, command = self._login, self._login_command
-        waiting_for_client = self._login_turn
-        self._login = self._login_command = None
-        self._login_turn = False
-        if login is not None:
-            self._login_seen(login, outcome)
-        if waiting_for_client and command is not None:  # else its entry is in the exchange
-            self._reply(command, "unanswered", "")
 
     def _refuse_verb(self, command: CommandSeen, reason: str) -> None:
         """Refuse a command that was struck from the upstream's list."""
