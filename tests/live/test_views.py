@@ -128,7 +128,8 @@ def _tells_parts(form: list[str]) -> bool:
 class Scene:
     """A gateway that rewrites what clients fetch, before Dovecot."""
 
-    def __init__(self, directory: Path, dovecot: Dovecot, extra: str = "") -> None:
+    def __init__(self, directory: Path, dovecot: Dovecot, extra: str = "", port: int = 0) -> None:
+        """port: of the upstream; Dovecot's if absent."""
         self.dovecot = dovecot
         self.directory = directory
         self.port = free_port()
@@ -139,7 +140,7 @@ hostname = "gate.rig.test"
 verdicts = "{directory / "verdicts.db"}"
 [[upstreams]]
 name = "store"
-addresses = ["127.0.0.1:{dovecot.ports["imap"]}"]
+addresses = ["127.0.0.1:{port or dovecot.ports["imap"]}"]
 tls = "none"
 [[listeners]]
 name = "imap"
@@ -253,6 +254,22 @@ def test_by_sequence_number_and_without_a_uid_that_nobody_asked_for(
     size = int(data[0].split()[-1].rstrip(b")"))
     _, data = client.fetch("1", "RFC822")
     assert len(data[0][1]) == size and b"UID" not in data[0][0] + data[1]
+
+
+def test_a_gateway_before_a_gateway(scene: Scene, tmp_path: Path) -> None:
+    """Both ask the next one in the same way."""
+    scene.fill("Originals", MESSAGES)
+    (tmp_path / "before").mkdir()
+    before = Scene(tmp_path / "before", scene.dovecot, port=scene.port)
+    try:
+        with scene.through() as one, before.through() as other:
+            for form in ["BODY.PEEK[TEXT]<0.10>"], ["ENVELOPE", "RFC822.SIZE"], ["BODY.PEEK[]"]:
+                once, twice = plain(one.fetch(one.search(), form)), plain(other.fetch(other.search(), form))
+                assert len(once) == len(twice) == len(MESSAGES)
+            marks = [str(messages).count("X-Seen: ") for messages in (once, twice)]
+            assert marks[1] == 2 * marks[0] > 0
+    finally:
+        assert before.gateway.stop() == 0
 
 
 def test_partials_put_together(scene: Scene, client: imaplib.IMAP4) -> None:

@@ -947,8 +947,7 @@ C>  . NOOP
 C>  IDLE NOOP
 >U  IDLE NOOP
 C>  mailgate.1 NOOP
-!   Fault(client, tag_reused)
->C  mailgate.1 BAD Tag is in use
+>U  mailgate.1 NOOP
 """,
         RULES,
     )

@@ -219,6 +219,23 @@ U>  * 2 FETCH (FLAGS (\\Deleted))
     )
 
 
+def test_a_client_that_is_a_gateway_keeps_its_tags():
+    views(
+        """
+C>  mailgate.1 FETCH 1:2 (ENVELOPE)
+>U  xmailgate.1 FETCH 1:2 (UID)
+U>  xmailgate.1 OK done
+>C  mailgate.1 OK done
+C>  xmailgate.2 FETCH 1:2 (ENVELOPE)
+>U  xxmailgate.2 FETCH 1:2 (UID)
+C>  xxmailgate.2 NOOP
+U>  xxmailgate.2 OK done
+>C  xmailgate.2 OK done
+>U  xxmailgate.2 NOOP
+"""
+    )
+
+
 def test_a_deferred_message_is_left_out_and_the_command_says_so():
     views(
         """

@@ -10,7 +10,7 @@ from ...wire.literals import Literal, in_quotes, literal_at_end
 from .appending import Appending
 from .capabilities import action_of, struck_when_held
 from .conversation import Flight, Incoming
-from .grammar import BEFORE_TLS, COMMAND_LIMIT, ID_PAIR, OWN_TAG, STRUCK_VERBS, TAG, VERBS, first_string
+from .grammar import BEFORE_TLS, COMMAND_LIMIT, ID_PAIR, STRUCK_VERBS, TAG, VERBS, first_string
 from .login import Logins
 
 _VERB_OF = {verb.encode(): verb for verb in VERBS}
@@ -125,7 +125,9 @@ class Commands(Appending, Logins):
 
     def _problem(self, tag: bytes, text: bytes, literal: Literal | None, command: CommandSeen) -> str:
         """Say why a command can't be taken at all; "" if it can."""
-        if tag in self._flight or tag.startswith(OWN_TAG):
+        while tag.startswith(self._own_tag):
+            self._own_tag = b"x" + self._own_tag  # the client is a gateway, too
+        if tag in self._flight:
             self._fault(CLIENT, FaultKind.TAG_REUSED, tag)
             return "BAD Tag is in use"
         if b"\0" in text or b"\r" in text:

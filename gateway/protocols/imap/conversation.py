@@ -111,6 +111,7 @@ class Conversation(Engine):
         self._idle_tag = b""  # the IDLE that is on
         self._waits_for = b""  # the tag of a LOGIN, AUTHENTICATE: the client is not read until its end
         self._login_turn = False
+        self._own_tag = OWN_TAG
         self._deciding = False
         self._sending = False
         self._mid_response = False  # the client has the beginning of a response
@@ -161,8 +162,10 @@ class Conversation(Engine):
 
     def _ask(self, line: bytes, verb: str, done: Callable[[bytes], None]) -> None:
         """Send a command of the gateway's own; ``done`` gets what follows its tag."""
-        self._own_number += 1
-        tag = OWN_TAG + str(self._own_number).encode()
+        tag = b""
+        while not tag or tag in self._flight:
+            self._own_number += 1
+            tag = self._own_tag + b"%d" % self._own_number
         self._flight[tag] = Flight(verb, None, done)
         self._send(UPSTREAM, tag + b" " + line + b"\r\n")
 

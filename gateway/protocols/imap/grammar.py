@@ -25,7 +25,7 @@ BEFORE_TLS = frozenset({"CAPABILITY", "STARTTLS", "NOOP", "LOGOUT", "ID", "LOGIN
 #: Octets of one line of a command (RFC 7162 4 asks for 8,192), and of one of a response.
 COMMAND_LIMIT = 65536
 RESPONSE_LIMIT = 1024 * 1024
-#: The tags that the gateway uses itself begin so.
+#: The tags that the gateway uses itself begin so, while no tag of the client does.
 OWN_TAG = b"mailgate."
 
 TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}\Z")
