@@ -9,7 +9,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -104,6 +104,12 @@ def read_configuration(path: Path) -> Configuration:
             say_problem(path, problem)
         sys.exit(2)
     return configuration
+
+
+def fail(text: str, status: int = 1) -> NoReturn:
+    """Say why there is nothing more to do, and exit."""
+    click.echo(f"mailgate: {text}", err=True)
+    sys.exit(status)
 
 
 def say_problem(path: Path, problem: Any) -> None:

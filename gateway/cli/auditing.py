@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..core.text import shown
-from . import config_option, read_configuration
+from . import config_option, fail, read_configuration
 
 if TYPE_CHECKING:
     from ..audit.sql import SqlStore
@@ -29,12 +29,6 @@ def command() -> None:
 
     Exit status: 0 done; 1 failed, or the audit is not whole; 2 wrong usage or configuration.
     """
-
-
-def fail(text: str, status: int = 1) -> NoReturn:
-    """Say why there is nothing more to do, and exit."""
-    click.echo(f"mailgate: {text}", err=True)
-    sys.exit(status)
 
 
 def table_of(path: Path | None, where: str) -> Audit:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import config_option, say_problem
+from . import config_option, fail, say_problem
 
 if TYPE_CHECKING:
     from ..config.model import Configuration, Listener
@@ -112,7 +112,7 @@ def _read(file: Path) -> Inspected:
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
-        _end(f"can't read {file}: {error.strerror}", 1)
+        fail(f"can't read {file}: {error.strerror}")
     was_lf = b"\n" in data and b"\r\n" not in data
     name = "standard input" if str(file) == "-" else str(file)
     return Inspected(name, data.replace(b"\n", b"\r\n") if was_lf else data, was_lf)
@@ -140,7 +140,7 @@ def _listener(configuration: Configuration, stage: str, name: str | None) -> Lis
             if table.name == name:
                 return table
         known = ", ".join(table.name for table in configuration.listeners)
-        _end(f'no listener "{name}"; there are: {known}', 2)
+        fail(f'no listener "{name}"; there are: {known}', 2)
     having = (t for t in configuration.listeners if Stage(stage) in STAGES[t.protocol])
     return next(having, None)
 
@@ -162,7 +162,7 @@ def _ask(found: Inspected, configuration: Configuration, start: BodyStart, recor
     try:
         found.plugins = load_plugins(configuration.plugin_specs())
     except PluginConfigErrors as error:
-        _end(str(error), 2)
+        fail(str(error), 2)
     for loaded in found.plugins:
         why = why_unasked(loaded, start, record)
         if why:
@@ -194,8 +194,3 @@ def _ask(found: Inspected, configuration: Configuration, start: BodyStart, recor
     reactor.run(installSignalHandlers=False)
     if problems:
         problems[0].raiseException()
-
-
-def _end(text: str, status: int) -> NoReturn:
-    click.echo(f"mailgate: {text}", err=True)
-    sys.exit(status)

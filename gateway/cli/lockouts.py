@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from ..core.text import shown
-from . import config_option, read_configuration
+from . import config_option, fail, read_configuration
 
 
 @click.group("lockouts")
@@ -30,13 +29,11 @@ def _ask(path: Path, name: str, **more: Any) -> Any:
 
     socket = read_configuration(path).admin.control
     if socket is None:
-        click.echo(f"{path}: there is no control socket: [admin] names no control", err=True)
-        sys.exit(2)
+        fail(f"{path}: there is no control socket: [admin] names no control", 2)
     try:
         return ask(socket, name, **more)
     except ControlError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        fail(str(error))
 
 
 @command.command("list")
@@ -83,6 +80,7 @@ def clear_command(keys: Sequence[str], path: Path, everything: bool) -> None:
     cleared = _ask(path, "clear lockouts", keys=list(keys), all=everything)
     for key in cleared:
         click.echo(f"{shown(key, 100)}: cleared")
-    if not cleared:
-        click.echo("no such lock", err=True)
-        sys.exit(1)
+    if not cleared and everything:
+        click.echo("Nobody is locked out.")
+    elif not cleared:
+        fail(f"no lock {', '.join(shown(key, 100) for key in keys)}")

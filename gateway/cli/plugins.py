@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import config_option, say_problem
+from . import config_option, fail, say_problem
 from .plugin_template import PLUGIN, TEST
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def show(name: str, path: Path | None) -> None:
     try:
         kind = find_class(use)
     except Unusable as problem:
-        _end(str(problem), 1)
+        fail(str(problem))
     module = sys.modules.get(kind.__module__)
     text = _description(kind) or "It is not described."
     click.echo(click.style(f"{shown(name)}: {kind.__name__}", bold=True))
@@ -101,13 +101,13 @@ def show(name: str, path: Path | None) -> None:
 def new(name: str, directory: Path, force: bool) -> None:
     """Write a plugin NAME.py with its test to DIRECTORY (this one if absent), to begin with."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) or keyword.iskeyword(name):
-        _end(f'"{name}" can\'t be a plugin\'s file: lower-case letters, digits and "_"', 2)
+        fail(f'"{name}" can\'t be a plugin\'s file: lower-case letters, digits and "_"', 2)
     if name in sys.stdlib_module_names:
-        _end(f'"{name}" is the name of a module of Python\'s own: its test would import that', 2)
+        fail(f'"{name}" is the name of a module of Python\'s own: its test would import that', 2)
     files = {directory / f"{name}.py": PLUGIN, directory / f"test_{name}.py": TEST}
     there = [str(file) for file in files if file.exists()]
     if there and not force:
-        _end(f"{', '.join(there)} is there already; --force overwrites it", 1)
+        fail(f"{', '.join(there)} is there already; --force overwrites it")
     words = name.replace("_", " ").strip()
     class_name = "".join(part.capitalize() for part in name.split("_") if part)
     if class_name in ("Plugin", "Message", "Modify", "Pass", "Reject", "Verdict", "Field"):
@@ -118,7 +118,7 @@ def new(name: str, directory: Path, force: bool) -> None:
             text = text.replace("@NAME@", name).replace("@CLASS@", class_name).replace("@WORDS@", words)
             file.write_text(text)
     except OSError as error:
-        _end(f"can't write to {directory}: {error.strerror}", 1)
+        fail(f"can't write to {directory}: {error.strerror}")
     plugin, test = files
     click.echo(f"Wrote {plugin} and {test}.")
     click.echo(f"Next: `python -m pytest {test}`, then put the table from the top of {plugin} into")
@@ -271,8 +271,3 @@ def _print_table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*(Text(text, style="bold" if not place else "") for place, text in enumerate(row)))
     Console(highlight=False).print(table)
-
-
-def _end(text: str, status: int) -> NoReturn:
-    click.echo(f"mailgate: {text}", err=True)
-    sys.exit(status)

@@ -10,12 +10,12 @@ import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from ..core.rules import Rules
-from . import config_option, say_problem
+from . import config_option, fail, say_problem
 from .asking import Answer, ProbeError, Target, ask
 
 PORTS = {25: "smtp", 587: "smtp", 465: "smtp", 24: "lmtp", 110: "pop3", 995: "pop3", 143: "imap", 993: "imap"}
@@ -61,7 +61,7 @@ def command(
     try:
         answer = ask(target, user or "", password)
     except ProbeError as error:
-        _end(str(error), 1)
+        fail(str(error))
     for stage in answer.stages:
         stage.rows = explain(target.protocol, stage.offered, rules, stage.secure)
     if as_json:
@@ -80,23 +80,18 @@ def explain(protocol: str, offered: Sequence[str], rules: Rules, secure: bool) -
     return rows
 
 
-def _end(text: str, status: int) -> NoReturn:
-    click.echo(f"mailgate: {text}", err=True)
-    sys.exit(status)
-
-
 def _password(file: Path | None) -> str:
     if file is None:
         password = os.environ.get("MAILGATE_PROBE_PASSWORD", "")
         if not password:
-            _end("a login needs --password-file or MAILGATE_PROBE_PASSWORD", 2)
+            fail("a login needs --password-file or MAILGATE_PROBE_PASSWORD", 2)
         return password
     try:
         return file.read_text().strip("\r\n")
     except OSError as error:
-        _end(f"can't read {file}: {error.strerror}", 2)
+        fail(f"can't read {file}: {error.strerror}", 2)
     except UnicodeDecodeError:
-        _end(f"{file} is not UTF-8", 2)
+        fail(f"{file} is not UTF-8", 2)
 
 
 def _target(
@@ -119,13 +114,13 @@ def _target(
             from ..core.wording import did_you_mean
 
             hint = did_you_mean(upstream, names) or f"there are: {', '.join(names)}"
-            _end(f'no upstream "{upstream}" in {path}; {hint}', 2)
+            fail(f'no upstream "{upstream}" in {path}; {hint}', 2)
     if numbered is None:
-        _end(f'"{upstream}" is not HOST:PORT; name an upstream of a configuration with -c FILE', 2)
+        fail(f'"{upstream}" is not HOST:PORT; name an upstream of a configuration with -c FILE', 2)
     host, port = numbered.group(1), int(numbered.group(2))
     protocol = protocol or PORTS.get(port)
     if protocol is None:
-        _end(f"which protocol is spoken on port {port}? say it with --protocol", 2)
+        fail(f"which protocol is spoken on port {port}? say it with --protocol", 2)
     name = socket.getfqdn() or "localhost"
     target = Target(
         [(host, port)],
@@ -168,7 +163,7 @@ def _configured(
         if one.upstream == table.name and listener in (None, one.name) and protocol in (None, one.protocol)
     ]
     if not before:
-        _end(f'no listener{f" {listener!r}" if listener else ""} has the upstream "{table.name}"', 2)
+        fail(f'no listener{f" {listener!r}" if listener else ""} has the upstream "{table.name}"', 2)
     chosen = before[0]
     held = frozenset(
         Stage(stage)
@@ -193,9 +188,9 @@ def _context(ca: Path | None, *, verify: bool, pair: tuple[Path, Path] | None = 
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
     except ssl.SSLError:
-        _end(f"no certificates in PEM form: {ca}", 2)
+        fail(f"no certificates in PEM form: {ca}", 2)
     except OSError as error:
-        _end(f"can't read {ca}: {error.strerror}", 2)
+        fail(f"can't read {ca}: {error.strerror}", 2)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

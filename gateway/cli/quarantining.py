@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from ..core.text import shown
-from . import config_option, say_problem
+from . import config_option, fail, read_configuration
 
 if TYPE_CHECKING:
     from ..config.model import Configuration
@@ -29,34 +30,23 @@ def command() -> None:
 
 
 def _opened(path: Path) -> tuple[Configuration, Quarantine]:
-    from ..config.reading import examine
     from ..inspection.quarantine import Quarantine
 
-    configuration, problems = examine(path)
-    if configuration is None:
-        for problem in problems:
-            say_problem(path, problem)
-        sys.exit(2)
+    configuration = read_configuration(path)
     try:
         place = configuration.quarantine_place()
     except ValueError as error:
-        _fail(f"{path}: quarantine.{error}")
+        fail(f"{path}: quarantine.{error}")
     if place is None:
-        click.echo(f"{path}: there is no quarantine: [quarantine] names no directory and no url", err=True)
-        sys.exit(2)
+        fail(f"{path}: there is no quarantine: [quarantine] names no directory and no url", 2)
     return configuration, Quarantine(place, configuration.quarantine.max_size)
-
-
-def _fail(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)
 
 
 def _found(quarantine: Quarantine, ident: str) -> Entry:
     try:
         return quarantine.entry(ident)
     except KeyError:
-        _fail(f"no message {shown(ident, 40)} in {quarantine.place}")
+        fail(f"no message {shown(ident, 40)} in {quarantine.place}")
 
 
 @command.command("list")
@@ -68,7 +58,7 @@ def list_command(path: Path, as_json: bool) -> None:
     try:
         entries = list(quarantine.entries())
     except OSError as error:
-        _fail(f"{quarantine.place}: {error.strerror or error}")
+        fail(f"{quarantine.place}: {error.strerror or error}")
     if as_json:
         for entry in entries:
             click.echo(json.dumps(asdict(entry)))
@@ -111,7 +101,7 @@ def show_command(ident: str, path: Path, as_json: bool, raw: bool) -> None:
         try:
             sys.stdout.buffer.write(quarantine.content(ident))
         except OSError as error:
-            _fail(f"{quarantine.place.where(ident)}: {error.strerror or error}")
+            fail(f"{quarantine.place.where(ident)}: {error.strerror or error}")
         return
     if as_json:
         click.echo(json.dumps(asdict(entry)))
@@ -163,14 +153,12 @@ def release_command(
                 else click.prompt(f"Password of {user}", hide_input=True)
             )
         try:
-            told = release(configuration, quarantine, entry, tuple(to), user, password)
+            told = release(configuration, quarantine, entry, tuple(to), user, password, keep)
         except ReleaseError as error:
             click.echo(f"{ident}: not released: {error}", err=True)
             failed = True
-            continue
-        click.echo(f"{ident}: {told}")
-        if not keep:
-            quarantine.delete(ident)
+        else:
+            click.echo(f"{ident}: {told}")
     sys.exit(1 if failed else 0)
 
 
@@ -183,7 +171,8 @@ def delete_command(idents: Sequence[str], path: Path) -> None:
     for ident in idents:
         _found(quarantine, ident)
     for ident in idents:
-        quarantine.delete(ident)
+        with contextlib.suppress(KeyError, FileNotFoundError):  # released or purged meanwhile
+            quarantine.delete(ident)
         click.echo(f"{ident}: deleted")
 
 
@@ -204,7 +193,7 @@ def purge_command(path: Path, older_than: str) -> None:
     try:
         click.echo(f"{quarantine.purge(seconds)} deleted")
     except OSError as error:
-        _fail(f"{quarantine.place}: {error.strerror or error}")
+        fail(f"{quarantine.place}: {error.strerror or error}")
 
 
 def _time(at: float) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import imaplib
+import re
 import smtplib
 import ssl
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..config.model import Configuration, Upstream
@@ -13,10 +18,20 @@ from ..core.text import shown
 from ..inspection.quarantine import Entry, Quarantine
 
 _TIMEOUT = 60.0
+_DOTS = re.compile(rb"^\.", re.MULTILINE)
+#: What a mailbox's name holds as it is; "&" begins what does not (RFC 3501 5.1.3).
+_NOT_PLAIN = re.compile("[^\x20-\x7e]+|&")
 
 
 class ReleaseError(Exception):
-    """The message stays where it is; the text says why."""
+    """The message stays where it is; the text says why.
+
+    left: who of its recipients has not got it, where some have.
+    """
+
+    def __init__(self, text: str, left: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.left = tuple(left)
 
 
 def release(
@@ -26,8 +41,37 @@ def release(
     to: tuple[str, ...] = (),
     user: str = "",
     password: str = "",
+    keep: bool = False,
 ) -> str:
-    """Send a message on; return what was done, in words.  Raises ReleaseError."""
+    """Send a message on, and delete it; return what was done, in words.  Raises ReleaseError.
+
+    keep: don't delete it.  Of one that some of its recipients have got, the others are remembered.
+    """
+    try:
+        with quarantine.place.claim(entry.id):
+            told = _release(configuration, quarantine, entry, to, user, password)
+            if not keep:
+                with contextlib.suppress(KeyError, FileNotFoundError):  # purged meanwhile
+                    quarantine.delete(entry.id)
+            return told
+    except BlockingIOError:
+        raise ReleaseError("it is being released by another") from None
+    except FileNotFoundError:
+        raise ReleaseError("it is not there any more") from None
+    except ReleaseError as error:
+        if error.left and not to:
+            quarantine.change(replace(entry, recipients=error.left))
+        raise
+
+
+def _release(
+    configuration: Configuration,
+    quarantine: Quarantine,
+    entry: Entry,
+    to: tuple[str, ...],
+    user: str,
+    password: str,
+) -> str:
     if entry.stage in ("fetch", "retr"):
         return _let_pass(configuration, entry)
     try:
@@ -43,7 +87,7 @@ def release(
             if entry.stage == "append":
                 return _append(upstream, address.host, address.port, entry, content, user, password)
             return _submit(configuration, upstream, address.host, address.port, entry, content, to)
-        except (OSError, smtplib.SMTPException, imaplib.IMAP4.error) as error:
+        except (OSError, UnicodeError, smtplib.SMTPException, imaplib.IMAP4.error) as error:
             problems.append(f"{address}: {shown(str(error), 200) or type(error).__name__}")
     raise ReleaseError("; ".join(problems))
 
@@ -75,21 +119,63 @@ def _submit(
         client: smtplib.SMTP = smtplib.SMTP_SSL(
             host, port, name, timeout=_TIMEOUT, context=_context(upstream)
         )
-    elif entry.protocol == "lmtp":
-        client = smtplib.LMTP(host, port, name, timeout=_TIMEOUT)
     else:
         client = smtplib.SMTP(host, port, name, timeout=_TIMEOUT)
+    lmtp = entry.protocol == "lmtp"
+    if lmtp:
+        client.ehlo_msg = "lhlo"
     with client:
         client.ehlo_or_helo_if_needed()
         if upstream.tls == "starttls" or (upstream.tls == "opportunistic" and client.has_extn("starttls")):
             client.starttls(context=_context(upstream))
             client.ehlo_or_helo_if_needed()
-        options = ["BODY=8BITMIME"] if not content.isascii() and client.has_extn("8bitmime") else []
-        refused = client.sendmail(entry.reverse_path, recipients, content, options)
+        refused = _hand_over(client, entry.reverse_path, recipients, content, lmtp)
     if refused:
-        who = ", ".join(f"{shown(one, 100)} ({code})" for one, (code, _) in refused.items())
-        raise ReleaseError(f"some have it, but not {who}")
+        who = ", ".join(f"{shown(one, 100)} ({shown(why, 100)})" for one, why in refused.items())
+        some = len(refused) < len(recipients)
+        raise ReleaseError(f"some have it, but not {who}" if some else who, list(refused) if some else ())
     return f"released to {', '.join(shown(one, 100) for one in recipients)}"
+
+
+def _hand_over(
+    client: smtplib.SMTP, reverse_path: str, recipients: list[str], content: bytes, lmtp: bool
+) -> dict[str, str]:
+    """Send one message; return who was refused, and why.  Raises SMTPException.
+
+    smtplib would take one reply behind the message, where LMTP has one a recipient (RFC 2033 4.2).
+    """
+    options = ["BODY=8BITMIME"] if not content.isascii() and client.has_extn("8bitmime") else []
+    if not "".join((reverse_path, *recipients)).isascii():
+        if not client.has_extn("smtputf8"):
+            raise smtplib.SMTPNotSupportedError("it takes no addresses but in ASCII (SMTPUTF8)")
+        client.command_encoding = "utf-8"
+        options.append("SMTPUTF8")
+    code, text = client.mail(reverse_path, options)
+    if code != 250:
+        raise smtplib.SMTPSenderRefused(code, text, reverse_path)
+    refused: dict[str, str] = {}
+    for recipient in recipients:
+        code, text = client.rcpt(recipient)
+        if code not in (250, 251):
+            refused[recipient] = _said(code, text)
+    taken = [one for one in recipients if one not in refused]
+    if not taken:
+        return refused
+    code, text = client.docmd("DATA")
+    if code != 354:
+        raise smtplib.SMTPDataError(code, text)
+    end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
+    client.send(_DOTS.sub(b"..", content) + end)
+    for recipient in taken if lmtp else taken[:1]:
+        code, text = client.getreply()
+        if code != 250:
+            for one in [recipient] if lmtp else taken:
+                refused[one] = _said(code, text)
+    return refused
+
+
+def _said(code: int, text: bytes) -> str:
+    return f"{code} {text.decode('utf-8', 'replace')}"
 
 
 def _append(
@@ -108,13 +194,26 @@ def _append(
     with client:
         if upstream.tls == "starttls":
             client.starttls(_context(upstream))
-        client.login(user, password)
-        mailbox = '"' + entry.mailbox.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        if "AUTH=PLAIN" in client.capabilities:
+            client.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode())
+        else:
+            client.login(user, password)
+        mailbox = '"' + _in_ascii(entry.mailbox).replace("\\", "\\\\").replace('"', '\\"') + '"'
         status, answer = client.append(mailbox, "", None, content)
         if status != "OK":
             text = answer[0].decode("utf-8", "replace") if answer and answer[0] else ""
             raise ReleaseError(shown(text, 200))
     return f"appended to {shown(entry.mailbox, 100)}"
+
+
+def _in_ascii(mailbox: str) -> str:
+    """Return a mailbox's name as every server takes it: what a client gave in UTF-8, in modified UTF-7."""
+
+    def encoded(found: re.Match[str]) -> str:
+        octets = found[0].encode("utf-16-be", "surrogatepass")
+        return "&-" if found[0] == "&" else f"&{base64.b64encode(octets, b'+,').decode().rstrip('=')}-"
+
+    return mailbox if mailbox.isascii() else _NOT_PLAIN.sub(encoded, mailbox)
 
 
 def _let_pass(configuration: Configuration, entry: Entry) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import Wrapped, config_option, read_configuration
-from .auditing import fail, opened, read_store, store_option, table_of
+from . import Wrapped, config_option, fail, read_configuration
+from .auditing import opened, read_store, store_option, table_of
 
 if TYPE_CHECKING:
     from ..audit.sql import SqlStore

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.text import shown
-from . import config_option, read_configuration
-from .auditing import fail
+from . import config_option, fail, read_configuration
 from .probing import IMPLICIT, PORTS
 from .reports import Asked, asked, audit_store, now, outcome_option, show, user_option
 

@@ -44,8 +44,10 @@ class Edits:
     def splice(self, start: int, end: int, data: bytes) -> None:
         """Replace the octets from ``start`` to ``end`` with others; an insertion if they are one.
 
-        Raises EditError outside of the message.
+        Raises EditError outside of the message, and for what are no octets.
         """
+        if not isinstance(data, bytes):
+            raise EditError(f"splice wants bytes, not {type(data).__name__}")
         self._group += 1
         self._add(Splice(start, end, data))
 

@@ -397,11 +397,14 @@ class Pipeline:
         except WorkerFailure as error:
             self._told(loaded, error)
             return "error", shown(str(error)), None
-        except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin is a stranger's code
             return "error", self._told(loaded, error), None
         if not isinstance(verdict, (Pass, Modify, Reject, Quarantine, Discard)):
             return "error", f"answered {what_it_is(verdict)} in place of a verdict", None
-        return type(verdict).__name__.lower(), shown(str(getattr(verdict, "reason", ""))), verdict
+        name, reason = type(verdict).__name__, getattr(verdict, "reason", "")
+        if not isinstance(reason, str):
+            return "error", f"answered {name} with {what_it_is(reason)} as the reason", None
+        return name.lower(), shown(reason), verdict
 
     async def _in_thread(self, loaded: LoadedPlugin, message: Message, record: SessionRecord) -> object:
         """Run a plain plugin.  Raises TimeoutError, TooManyHang, and what the plugin raises."""

@@ -83,11 +83,15 @@ class Quarantine:
         if self.most_octets and octets + entry.size > self.most_octets:
             raise QuarantineError(f"{self.place}: full ({messages} messages, {octets} octets)")
         entry = replace(entry, id=_new_id(entry.at))
-        self.place.put(entry.id, content, json.dumps(asdict(entry), ensure_ascii=True).encode())
+        self.place.put(entry.id, content, _written(entry))
         with self._lock:
             self._messages += 1
             self._octets += entry.size
         return entry
+
+    def change(self, entry: Entry) -> None:
+        """Remember a message's entry anew.  Raises OSError."""
+        self.place.put_facts(entry.id, _written(entry))
 
     def delete(self, ident: str) -> None:
         """Forget a message.  Raises KeyError if there is none of that id, OSError."""
@@ -145,6 +149,10 @@ class Quarantine:
                 messages, octets = self.place.usage()
             self._messages, self._octets, self._counted_at = messages, octets, now
             return messages, octets
+
+
+def _written(entry: Entry) -> bytes:
+    return json.dumps(asdict(entry), ensure_ascii=True).encode()
 
 
 def _new_id(at: float) -> str:

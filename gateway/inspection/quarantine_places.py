@@ -8,8 +8,10 @@ then it is whole.  Methods block, and raise OSError.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +29,15 @@ class Place(Protocol):
 
     def facts(self, ident: str) -> bytes:
         """Return what is known of it."""
+
+    def put_facts(self, ident: str, facts: bytes) -> None:
+        """Put others in place of what is known of a message."""
+
+    def claim(self, ident: str) -> AbstractContextManager[None]:
+        """Keep others from claiming a message meanwhile, where that can be done.
+
+        Raises BlockingIOError if one has, FileNotFoundError if it is not there.
+        """
 
     def delete(self, ident: str) -> None:
         """Forget a message.  Raises FileNotFoundError if it is not there."""
@@ -76,6 +87,22 @@ class Folder:
         """Return what is known of it."""
         return self._facts(ident).read_bytes()
 
+    def put_facts(self, ident: str, facts: bytes) -> None:
+        """Put others in place of what is known of a message."""
+        waiting = self.directory / f"new-{ident}.json"
+        _write(waiting, [facts])
+        waiting.rename(self._facts(ident))
+        _make_durable(self.directory)
+
+    @contextlib.contextmanager
+    def claim(self, ident: str) -> Iterator[None]:
+        """Keep others from claiming a message meanwhile; a process that dies has no claim."""
+        with self._content(ident).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(file.fileno()).st_nlink:
+                raise FileNotFoundError(ident)
+            yield
+
     def delete(self, ident: str) -> None:
         """Forget a message.  Raises FileNotFoundError if it is not there."""
         self._facts(ident).unlink()
@@ -96,11 +123,15 @@ class Folder:
         return messages, octets
 
     def sweep(self, before: float) -> None:
-        """Take away what a crash has left."""
-        for path in self.directory.glob("new-*"):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < before:
-                    path.unlink()
+        """Take away what a crash has left: files on their way, and messages without facts."""
+        names = set(self.names())
+        for name in names:
+            stem = name.removesuffix(".eml")
+            if name.startswith("new-") or (stem != name and f"{stem}.json" not in names):
+                path = self.directory / name
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def where(self, ident: str) -> str:
         """Tell where a message's octets are."""
@@ -141,6 +172,14 @@ class Objects:
     def facts(self, ident: str) -> bytes:
         """Return what is known of it."""
         return self._bucket.get(f"{ident}.json")
+
+    def put_facts(self, ident: str, facts: bytes) -> None:
+        """Put others in place of what is known of a message."""
+        self._bucket.put(f"{ident}.json", facts)
+
+    def claim(self, ident: str) -> AbstractContextManager[None]:
+        """A bucket has no locks."""
+        return contextlib.nullcontext()
 
     def delete(self, ident: str) -> None:
         """Forget a message."""

@@ -106,11 +106,14 @@ class PluginThreads:
                 self._idle += 1
                 return True
             run.state = "runs"
-        result, problem = None, None
+        result: Any = None
+        problem: Exception | None = None
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
             problem = error
+        except BaseException as error:  # noqa: BLE001 - it would end whoever waits
+            problem = RuntimeError(f"{type(error).__name__} {error}".rstrip())
         del work
         with self._lock:
             goes_on = run.state != "hangs"

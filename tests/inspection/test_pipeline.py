@@ -128,6 +128,9 @@ def raising(message: Message) -> Verdict:
         (lambda message: Pass, "answered the class Pass (write Pass(...))"),
         (overlapping, "EditError: edits overlap at offset 3"),
         (lambda message: Modify(None), "AttributeError"),  # type: ignore[arg-type]
+        (lambda message: Reject(None), "answered Reject with None as the reason"),  # type: ignore[arg-type]
+        (lambda message: Quarantine(5), "answered Quarantine with int as the reason"),  # type: ignore[arg-type]
+        (lambda message: message.edits().splice(0, 0, "x"), "EditError: splice wants bytes, not str"),  # type: ignore[arg-type]
     ],
 )
 @pytest.mark.parametrize(

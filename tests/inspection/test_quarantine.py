@@ -38,6 +38,18 @@ def test_what_is_stored_is_there_octet_for_octet(tmp_path: Path) -> None:
         quarantine.delete(kept.id)
 
 
+def test_what_a_crash_has_left_is_swept(tmp_path: Path) -> None:
+    quarantine = Quarantine(Folder(tmp_path))
+    kept, orphan = (quarantine.store([MESSAGE], entry(at)) for at in (2_000_000_000.0, 1_700_000_000.0))
+    (tmp_path / f"{orphan.id}.json").unlink()
+    (tmp_path / "new-x.eml").write_bytes(MESSAGE)
+    for path in tmp_path.glob("*.eml"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert quarantine.purge(100, now=1_900_000_000) == 0
+    assert {path.stem for path in tmp_path.iterdir()} == {kept.id}
+    assert Quarantine(Folder(tmp_path)).figures() == (1, len(MESSAGE))
+
+
 def test_entries_are_in_order_of_time(tmp_path: Path) -> None:
     quarantine = Quarantine(Folder(tmp_path))
     for at in (300.0, 100.0, 200.0):

@@ -33,7 +33,7 @@ def test_results_and_exceptions_come_back():
     assert threads.submit("a", lambda one, two: one + two, 1, 2).result(10) == 3
     with pytest.raises(ZeroDivisionError):
         threads.submit("a", lambda: 1 // 0).result(10)
-    with pytest.raises(SystemExit):
+    with pytest.raises(RuntimeError, match="SystemExit 3"):  # whoever waits does not exit
         threads.submit("a", lambda: exit(3)).result(10)
     assert threads.submit("a", threading.current_thread).result(10).daemon
     threads.stop()

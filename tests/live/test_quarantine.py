@@ -17,7 +17,7 @@ import pytest
 
 from tests.demo.conftest import Upstream
 from tests.support.gateway import RunningGateway
-from tests.support.processes import free_port
+from tests.support.processes import free_port, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -89,6 +89,13 @@ smtp = {{ quarantine_reply = "{reply}" }}
             client.rcpt("bob@example.org")
             return int(client.data(BAD)[0])
 
+    def kept(self, **changes: Any) -> dict[str, Any]:
+        """Have a message kept whose entry is then another."""
+        (entry,) = self.entries()
+        path = self.folder / f"{entry['id']}.json"
+        path.write_text(json.dumps(entry | changes))
+        return entry | changes
+
     def imap(self, user: str = "bob") -> imaplib.IMAP4:
         client = imaplib.IMAP4("127.0.0.1", self.ports["imap"], timeout=10)
         client.login(user, self.upstream.users[user])
@@ -140,6 +147,65 @@ def test_an_appended_message(scene: Scene) -> None:
     secret.write_text(scene.upstream.users["bob"] + "\n")
     scene.command("release", entry["id"], "--user", "bob", "--password-file", str(secret))
     assert scene.entries() == []
+
+
+def test_a_mailbox_that_was_named_in_utf8(scene: Scene) -> None:
+    with scene.imap() as client:
+        client.create('"Entw&APw-rfe &- mehr"')
+        assert client.append("INBOX", None, None, BAD)[0] == "NO"
+    entry = scene.kept(mailbox="Entw\u00fcrfe & mehr")
+    secret = scene.directory / "password"
+    secret.write_text(scene.upstream.users["bob"] + "\n")
+    scene.command("release", entry["id"], "--user", "bob", "--password-file", str(secret))
+    with scene.imap() as client:
+        assert client.select('"Entw&APw-rfe &- mehr"')[1] == [b"1"]
+
+
+@pytest.mark.parametrize("name", ["smtp", "lmtp"])
+def test_who_has_a_message_does_not_get_it_again(scene: Scene, name: str) -> None:
+    assert scene.submit(name) == 250
+    before = len(scene.upstream.ask("accepted"))
+    entry = scene.kept(recipients=["bob@example.org", "nobody@example.org", "alice@example.org"])
+    told = scene.command("release", entry["id"], status=1)
+    assert "some have it, but not nobody@example.org (550 5.1.1" in told
+    assert [one["recipients"] for one in scene.upstream.ask("accepted")[before:]] == [
+        ["bob@example.org", "alice@example.org"]
+    ]
+    assert scene.entries()[0]["recipients"] == ["nobody@example.org"]
+    assert "not released: nobody@example.org (550" in scene.command("release", entry["id"], status=1)
+    scene.kept(recipients=["bob@example.org", "alice@example.org"])
+    assert "released to bob@example.org, alice@example.org" in scene.command("release", entry["id"])
+    assert len(scene.upstream.ask("accepted")) == before + 2 and scene.entries() == []
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_addresses_that_are_not_ascii(scene: Scene, offered: bool) -> None:
+    assert scene.submit() == 250
+    entry = scene.kept(reverse_path="b\u00f8b@example.org")
+    if offered:
+        scene.command("release", entry["id"])
+        assert scene.upstream.ask("accepted")[-1]["reverse_path"] == "b\u00f8b@example.org"
+    else:
+        scene.upstream.quirks(no_capabilities=["SMTPUTF8"])
+        assert "SMTPUTF8" in scene.command("release", entry["id"], status=1)
+
+
+def test_two_that_release_the_same_message(scene: Scene) -> None:
+    assert scene.submit() == 250
+    before = len(scene.upstream.ask("accepted"))
+    (entry,) = scene.entries()
+    scene.upstream.quirks(hang_after="RCPT")
+    command = [sys.executable, "-m", "gateway", "quarantine", "release", entry["id"]]
+    first = subprocess.Popen([*command, "-c", str(scene.gateway.configuration)], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: "RCPT" in str(scene.upstream.lines("smtp")[-1:]).upper(), 20, "the first release")
+        assert "being released by another" in scene.command("release", entry["id"], status=1)
+    finally:
+        first.kill()
+        first.communicate()
+    scene.upstream.quirks()
+    scene.command("release", entry["id"])
+    assert len(scene.upstream.ask("accepted")) == before + 1 and scene.entries() == []
 
 
 def test_a_message_on_its_way_to_a_client(scene: Scene) -> None:
