@@ -26,7 +26,7 @@ class LoginRecord:
     tls_client: str  # subject of the client's certificate
     ja4: str  # fingerprint of the ClientHello, where it is taken
     exposed: bool  # the password itself crossed the wire unprotected
-    outcome: str  # "ok", "failed", "error", "aborted", "policy", "unfinished"
+    outcome: str  # "ok", "failed", "error", "aborted", "policy", "locked", "unfinished"
     code: str  # the upstream's code: "535 5.7.8", "NO [AUTHENTICATIONFAILED]", "-ERR [AUTH]"
     client_name: str  # EHLO name
     client_program: str  # IMAP ID, as far as it was known at the login

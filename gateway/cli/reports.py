@@ -32,7 +32,7 @@ LIMIT, DATA_LIMIT = 50, 10_000
 KNOWN = {
     "protocols": ("smtp", "lmtp", "pop3", "imap"),
     "protections": ("tls", "tls-in-front", "trusted-network", "none"),
-    "outcomes": ("ok", "failed", "error", "aborted", "policy", "unfinished"),
+    "outcomes": ("ok", "failed", "error", "aborted", "policy", "locked", "unfinished"),
 }
 #: Seconds between two looks for new logins.
 FOLLOW = 0.5

@@ -314,8 +314,11 @@ class Engine(ABC):
         sent: the password crosses the wire though the reader has not seen it.
         """
         ruling, self._ruling = self._ruling, ALLOWED
+        if outcome == "policy" and ruling.refused:
+            outcome = ruling.outcome
         login = LoginSeen(reader.mechanism, reader.user, outcome, reader.reveals, reader.sent or sent, reply)
-        login.policy, login.judgement = ruling.policy, ruling.judgement
+        if ruling.policy:
+            login.policy, login.judgement = ruling.policy, ruling.judgement
         self._emit(login)
 
     def _needs_tls_first(self) -> bool:

@@ -48,6 +48,11 @@ class Ruling:
         """Whether the login may not go on."""
         return self.judgement == "refused"
 
+    @property
+    def outcome(self) -> str:
+        """What a login that is refused comes to: a lock, or an audit that is down, is no policy."""
+        return {Need.PATIENCE: "locked", Need.AUDIT: "error"}.get(self.need, "policy")
+
 
 _REASONS = {
     Need.TLS: "cleartext_login",

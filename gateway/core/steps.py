@@ -199,7 +199,8 @@ class LoginSeen:
     """An authentication attempt came to its end.
 
     ``outcome``: "ok", "failed" (wrong credentials), "error" (the upstream could not tell),
-    "aborted" (cancelled), "policy" (refused by the gateway), "unfinished" (the session ended).
+    "aborted" (cancelled), "policy" (refused by the gateway), "locked" (refused: too many failed
+    before), "unfinished" (the session ended).
     ``reveals``: the mechanism sends the password (or token) itself, so that whoever reads the
     wire has it.  ``sent``: it did cross the wire in this attempt.
     """

@@ -19,7 +19,14 @@ ECS_VERSION = "8.11.0"
 #: ``event.severity``: as syslog counts (RFC 5424 6.2.1), lower is worse.
 ALERT, WARNING, NOTICE, INFO = 1, 4, 5, 6
 _SEVERITY = {"alert": ALERT, "warning": WARNING, "info": INFO}
-_OUTCOME = {"ok": "success", "failed": "failure", "policy": "failure", "error": "failure"}
+_OUTCOME = {
+    "ok": "success",
+    "failed": "failure",
+    "policy": "failure",
+    "locked": "failure",
+    "error": "failure",
+}
+_DENIED = ("policy", "locked")
 #: ``event.category`` by kind; what is not here is about the gateway's own state.
 _CATEGORY = {
     **dict.fromkeys(
@@ -55,7 +62,7 @@ def severity(record: LoginRecord | EventRecord) -> int:
     """Return how bad it is, as syslog counts: 1 alert, 4 warning, 5 notice, 6 info."""
     if isinstance(record, EventRecord):
         return _SEVERITY.get(record.severity, INFO)
-    if record.exposed or record.outcome == "policy":
+    if record.exposed or record.outcome in _DENIED:
         return WARNING
     return INFO if record.outcome == "ok" else NOTICE
 
@@ -66,7 +73,7 @@ def _login(record: LoginRecord) -> dict[str, Any]:
         "event": {
             "kind": "event",
             "category": ["authentication"],
-            "type": ["denied"] if record.outcome == "policy" else ["start"],
+            "type": ["denied"] if record.outcome in _DENIED else ["start"],
             "action": "login",
             "outcome": _OUTCOME.get(record.outcome, "unknown"),
             "code": record.code,

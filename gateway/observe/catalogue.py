@@ -11,7 +11,7 @@ from ..core.trouble import CloseReason, FaultKind
 from .families import OTHER, Bounded, Counts, Levels, Spread
 
 RESULTS = ("ok", "no", "bad", "temp", "perm", "refused", "unanswered")
-OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "unfinished")
+OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "locked", "unfinished")
 PROTECTIONS = ("tls", "tls-in-front", "trusted-network", "none")
 REFUSALS = (
     "limit_total",

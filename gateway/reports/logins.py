@@ -37,12 +37,13 @@ LATEST = ONE + " ORDER BY time DESC, id DESC"
 #: In one pass: to group a million rows takes SQLite twice as long.
 COUNTS = "count(*), " + ", ".join(
     f"sum(CASE WHEN {what} THEN 1 ELSE 0 END)"
-    for what in ("outcome = 'ok'", "outcome = 'failed'", "outcome = 'policy'", "exposed = 1")
+    for what in (*(f"outcome = '{one}'" for one in ("ok", "failed", "policy", "locked")), "exposed = 1")
 )
 OUTCOMES: Series = (
     ("ok", "ok", "good"),
     ("failed", "failed", "bad"),
     ("policy", "refused by a policy", ""),
+    ("locked", "locked out", ""),
     ("*", "other", ""),
 )
 
@@ -54,7 +55,7 @@ def logins(store: SqlStore, selection: Selection, made: int, limit: int = 0) -> 
     """
     condition, parameters = selection.condition(store)
     ((total, *sums),) = store.ask(f"SELECT {COUNTS} FROM logins WHERE {condition}", parameters)
-    ok, failed, refused, exposed = (int(count or 0) for count in sums)
+    ok, failed, refused, locked, exposed = (int(count or 0) for count in sums)
     chart = over_time(
         store, selection, name="outcomes", title="logins by outcome", key="outcome", series=OUTCOMES
     )
@@ -71,6 +72,7 @@ def logins(store: SqlStore, selection: Selection, made: int, limit: int = 0) -> 
             Figure("ok", "succeeded", ok),
             Figure("failed", "failed", failed),
             Figure("refused", "refused by a policy", refused),
+            Figure("locked", "refused for a lock", locked),
             Figure("exposed", "exposed a password", exposed, tone="bad" if exposed else "good"),
         ],
         [chart] if chart is not None else [],

@@ -22,6 +22,7 @@ _STYLES = {
     "none": "red",
     "failed": "yellow",
     "policy": "yellow",
+    "locked": "yellow",
     "TLSv1": "red",
     "TLSv1.1": "red",
     "would-refuse": "yellow",

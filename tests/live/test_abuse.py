@@ -84,8 +84,10 @@ def test_a_guesser_is_locked_out_until_an_admin_says_otherwise(scene: Scene) -> 
     assert kinds.count("brute_force") == kinds.count("lockout") == 1
     assert scene.gateway.metric("mailgate_lockouts", kind="pair") == 1
     assert scene.gateway.metric("mailgate_logins_locked_total") == 2
+    told = [line["outcome"] for line in scene.gateway.log_lines() if line["event"] == "login"]
+    assert told.count("locked") == 2 and "policy" not in told and "policy_refused" not in kinds
     assert scene.gateway.metric("mailgate_security_events_total", kind="lockout", severity="warning") == 1
-    assert scene.command("clear", "nobody") == (1, "no such lock\n")
+    assert scene.command("clear", "nobody") == (1, "mailgate: no lock nobody\n")
     assert scene.command("clear", "carol") == (0, "pair 127.0.0.1 carol: cleared\n")
     assert "UNAVAILABLE" not in scene.log_in("carol", "wrong")
     for path in scene.directory.glob("*"):

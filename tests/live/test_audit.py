@@ -340,7 +340,7 @@ def test_a_required_audit_keeps_logins_out_until_it_is_back(scene_of: Maker) -> 
     assert not verbs & {"AUTH", "APOP", "LOGIN", "AUTHENTICATE"}, lines
     wait_until(lambda: scene.imap("carol") == "OK", 20, "the recovery")
     assert scene.smtp("alice", "PLAIN")[0] == 235
-    codes = "SELECT protocol, code FROM logins WHERE outcome = 'policy' ORDER BY id"
+    codes = "SELECT protocol, code FROM logins WHERE outcome = 'error' ORDER BY id"
     wait_until(lambda: len(scene.rows(codes)) >= 7, 10, "the records")
     assert scene.rows(codes)[:7] == [
         *([("smtp", "454 4.7.0")] * 3),

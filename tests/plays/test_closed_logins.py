@@ -60,7 +60,7 @@ U>  250 AUTH PLAIN
 >C  250 AUTH PLAIN
 C>  AUTH PLAIN{more}
 >C  454 4.7.0 Temporary authentication failure
-!   LoginSeen(PLAIN, {"alice" if more else ""}, policy)
+!   LoginSeen(PLAIN, {"alice" if more else ""}, error)
 """,
         RULES,
     )
@@ -69,9 +69,9 @@ C>  AUTH PLAIN{more}
 @pytest.mark.parametrize(
     ("line", "login"),
     [
-        ("PASS secret", "LoginSeen(USER, alice, policy)"),
-        ("APOP alice c4c9334bac560ecc979e58001b3e22fb", "LoginSeen(APOP, alice, policy)"),
-        ("AUTH PLAIN AGFsaWNlAHNlY3JldA==", "LoginSeen(PLAIN, alice, policy)"),
+        ("PASS secret", "LoginSeen(USER, alice, error)"),
+        ("APOP alice c4c9334bac560ecc979e58001b3e22fb", "LoginSeen(APOP, alice, error)"),
+        ("AUTH PLAIN AGFsaWNlAHNlY3JldA==", "LoginSeen(PLAIN, alice, error)"),
     ],
 )
 def test_pop3(line: str, login: str):
@@ -81,7 +81,7 @@ def test_pop3(line: str, login: str):
         + f"""
 C>  USER alice
 >C  -ERR [SYS/TEMP] Logins are not possible now, try again later
-!   LoginSeen(USER, alice, policy)
+!   LoginSeen(USER, alice, error)
 C>  {line}
 >C  -ERR [SYS/TEMP] Logins are not possible now, try again later
 !   {login}
@@ -93,9 +93,9 @@ C>  {line}
 @pytest.mark.parametrize(
     ("line", "login"),
     [
-        ("LOGIN alice secret", "LoginSeen(LOGIN, alice, policy)"),
-        ("AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==", "LoginSeen(PLAIN, alice, policy)"),
-        ("AUTHENTICATE PLAIN", "LoginSeen(PLAIN, , policy)"),
+        ("LOGIN alice secret", "LoginSeen(LOGIN, alice, error)"),
+        ("AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==", "LoginSeen(PLAIN, alice, error)"),
+        ("AUTHENTICATE PLAIN", "LoginSeen(PLAIN, , error)"),
     ],
 )
 def test_imap(line: str, login: str):
@@ -122,7 +122,7 @@ def test_an_imap_literal_is_thrown_away():
         + """
 C>  a LOGIN alice {6+}
 C>  secret
-!   LoginSeen(LOGIN, alice, policy)
+!   LoginSeen(LOGIN, alice, error)
 >C  a NO [UNAVAILABLE] Logins are not possible now, try again later
 C>  b NOOP
 >U  b NOOP
