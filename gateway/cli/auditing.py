@@ -118,6 +118,8 @@ def verify_command(path: Path | None, where: str, key: Path | None, head: Path |
         sys.exit(0 if whole else 1)
     for finding in findings:
         click.secho(str(finding), fg="red")
+    if findings and key is None:
+        click.echo("No key was named (--key): a chain that was made with one (chain_key) looks like this.")
     for walk in walks:
         more = f", {walk.pruned} pruned before them" if walk.pruned else ""
         more += f", {walk.unchained} from before the chain was on" if walk.unchained else ""
@@ -152,6 +154,8 @@ def prune_command(path: Path | None, where: str, older_than: str) -> None:
             seconds = retention(older_than)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--older-than") from None
+        if not seconds:
+            raise click.BadParameter("all would go; name a longer time", param_hint="--older-than")
     if not seconds:
         fail('retention is "0s": all is kept; name --older-than', 2)
     if path is None and _is_chained(table):

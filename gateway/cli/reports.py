@@ -318,9 +318,9 @@ def _writer(form: str) -> Callable[[tuple[Any, ...]], None]:
             sys.stdout.flush()
 
         return write
-    from ..reports.text import line
+    from ..reports.text import Lines
 
-    return lambda row: line(COLUMNS, row)
+    return Lines(COLUMNS).write
 
 
 @click.command("plaintext")

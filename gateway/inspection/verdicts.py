@@ -7,7 +7,9 @@ by the digest of the original, with the edits that made of it what the client sa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import sqlite3
 import struct
 import threading
@@ -61,6 +63,10 @@ class VerdictStore:
         self.path = path
         self.failures = 0
         self._lock = threading.Lock()
+        if path is not None:
+            # The edits of messages are in it.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
             self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, timeout=5.0)
             if path is not None:

@@ -11,11 +11,14 @@ from .words import day, period, told
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _STEPS = "▁▂▃▄▅▆▇█"
 _COLOURS = {"": "cyan", "good": "green", "bad": "red"}
 #: Cells of a sparkline; in a pipe, and at most.
 _CELLS = 60
+#: To fewer characters no column of text is folded: rows are then shown below each other.
+_NARROWEST = 16
 #: Values that deserve a colour wherever they stand.
 _STYLES = {
     "exposed": "red",
@@ -96,30 +99,73 @@ def _section(console: Console, section: Section) -> None:
     if section.note:
         heading.append(f"  ({section.note})", style="dim")
     console.print(heading)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     columns, rows = section.for_people(details=False)
-    for column in columns:
-        text = column.kind == "text"
-        justify: Literal["left", "right"] = "left" if column.kind in ("text", "time") else "right"
-        table.add_column(column.title, justify=justify, overflow="fold", no_wrap=not text)
-    for row in rows:
-        table.add_row(*cells(columns, row))
-    console.print(table)
+    shown = [cells(columns, row) for row in rows]
+    widths = [
+        max(len(column.title), *(len(row[place].plain) for row in shown))
+        for place, column in enumerate(columns)
+    ]
+    least = [
+        min(width, _NARROWEST) if column.kind == "text" else width
+        for width, column in zip(widths, columns, strict=True)
+    ]
+    if sum(least) + 2 * len(least) > console.width:
+        _one_by_one(console, columns, shown)
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column, width in zip(columns, least, strict=True):
+            justify: Literal["left", "right"] = "left" if column.kind in ("text", "time") else "right"
+            table.add_column(column.title, justify=justify, overflow="fold", min_width=width)
+        for row in shown:
+            table.add_row(*row)
+        console.print(table)
     if section.total > len(section.rows):
         more = f"... and {section.total - len(section.rows):,} more (--limit 0 shows all)"
         console.print(Text(more, style="dim"))
 
 
-def line(columns: Sequence[Column], row: Sequence[Any]) -> None:
-    """Write one row as a line, as they come one by one.  What is empty is left out."""
-    from rich.console import Console
+def _one_by_one(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> None:
+    """Print rows below each other, where they are too wide for columns."""
     from rich.text import Text
 
-    told = Text("  ").join(cell for cell in cells(columns, row) if cell.plain)
-    Console(highlight=False, soft_wrap=True).print(told)
+    width = max(len(column.title) for column in columns[1:])
+    for row in rows:
+        console.print(Text.assemble((row[0].plain, "bold")))
+        for column, cell in zip(columns[1:], row[1:], strict=True):
+            if cell.plain:
+                console.print(Text.assemble("  ", (column.title.ljust(width), "dim"), "  ", cell))
 
 
-def cells(columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
+class Lines:
+    """Writes rows as they come one by one; a column is as wide as what it has had."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        self._columns = columns
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._widths = [0] * len(columns)
+        self._print([Text(column.title, style="dim") for column in columns])
+
+    def write(self, row: Sequence[Any]) -> None:
+        """Write one row; "-" stands for what is empty."""
+        from rich.text import Text
+
+        self._print([cell if cell.plain else Text("-", style="dim") for cell in cells(self._columns, row)])
+
+    def _print(self, shown: list[Text]) -> None:
+        from rich.text import Text
+
+        for place, cell in enumerate(shown):
+            self._widths[place] = max(self._widths[place], len(cell.plain))
+            cell.pad_right(self._widths[place] - len(cell.plain))
+        line = Text("  ").join(shown)
+        line.rstrip()
+        self._console.print(line)
+
+
+def cells(columns: Sequence[Column], row: Sequence[Any]) -> list[Text]:
     """Return a row as rich shows it."""
     from rich.text import Text
 
