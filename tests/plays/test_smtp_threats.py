@@ -258,6 +258,32 @@ U>  535 5.7.8 no
     )
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"AUTH\tPLAIN AGFsaWNlAHMzY3JldA==",
+        b" AUTH PLAIN AGFsaWNlAHMzY3JldA==",
+        b"\tAUTH PLAIN AGFsaWNlAHMzY3JldA==",
+        b"XCLIENT\tLOGIN=bob",
+        b" XCLIENT LOGIN=bob",
+        b"XFORWARD\tADDR=203.0.113.66",
+        b" MAIL FROM:<a@example.org>",
+        b"BDAT\t33 LAST",
+        b'"AUTH" PLAIN AGFsaWNlAHMzY3JldA==',
+        b"A\\UTH PLAIN AGFsaWNlAHMzY3JldA==",
+        b"",
+        b" ",
+    ],
+)
+def test_what_is_no_verb_here_and_one_elsewhere_is_not_relayed(said: bytes):
+    """Postfix skips blanks before a verb, and ends it at a tab."""
+    steps = rehearse(REFUSE, b"EHLO x\r\n", said + b"\r\n")
+    sent = [step.data for step in steps if isinstance(step, Send) and step.side is UPSTREAM]
+    assert sent[-1].startswith(b"EHLO"), sent
+    assert [step.data[:3] for step in steps if isinstance(step, Send)][-1] == b"500"
+    assert "czNjcmV0" not in str([step for step in steps if not isinstance(step, Send)])
+
+
 @pytest.mark.parametrize("control", ["\\r", "\\0", "\\x7f"])
 def test_a_control_in_an_answer_is_not_relayed(control: str):
     """Another program might take it for the end of the line."""

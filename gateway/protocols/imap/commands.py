@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...core.steps import CLIENT, UPSTREAM, BodyStart, ClientNamed, CommandSeen, Stage
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind, Trouble
+from ...wire.verbs import is_verb
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.literals import Literal, in_quotes, literal_at_end
 from .appending import Appending
@@ -106,7 +107,7 @@ class Commands(Appending, Logins):
         elif verb in STRUCK_VERBS or verb in struck_when_held(self.rules):
             self._fault(CLIENT, FaultKind.STRUCK_EXTENSION_USED, verb)
             self._refuse(tag, command, f"BAD {verb} is not available", literal, "struck")
-        elif verb == "other" and not self._tolerates():
+        elif verb == "other" and (not is_verb(word) or not self._tolerates()):
             self._fault(CLIENT, FaultKind.BAD_COMMAND, word[:20])
             self._refuse(tag, command, "BAD Unknown command", literal, "unknown_command")
         else:

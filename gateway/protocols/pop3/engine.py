@@ -21,6 +21,7 @@ from ...core.sasl_exchange import AUTH_LIMIT, has_controls
 from ...core.steps import CLIENT, UPSTREAM, Side
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind
+from ...wire.verbs import is_verb
 from ...wire.lines import LineEnd, LineTooLong
 from .conversation import Handler
 from .grammar import BEFORE_TLS, COMMAND_LIMIT, VERBS, is_multiline
@@ -138,10 +139,14 @@ class Pop3Engine(Logins, ExactSizes):
         if (
             self._unknown > self.rules.max_unknown_commands
             or len(text) > COMMAND_LIMIT
-            or not text.partition(b" ")[0].isalnum()
+            or not is_verb(text.partition(b" ")[0])
         ):
             self._fault(CLIENT, FaultKind.BAD_COMMAND, text[:20])
             self._error(command, "Unknown command", "unknown_command")
+        elif why := self._forbids("other", text):
+            self._error(command, f"[SYS/PERM] {why}", "plugin")
+        elif self._needs_tls_first():
+            self._error(command, "[SYS/PERM] Must issue STLS first", "tls_first")
         else:
             self._sync = True
             self._relay(command, text, self._pass)

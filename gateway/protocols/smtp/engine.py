@@ -35,6 +35,7 @@ from ...core.steps import (
 )
 from ...core.text import shown
 from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
+from ...wire.verbs import is_verb
 from ...wire.lines import LineEnd, LineTooLong
 from .body import Bodies
 from .capabilities import Offer, advertise, read
@@ -372,9 +373,14 @@ class SmtpEngine(Logins, Bodies):
             self._error(command, 500, "5.5.2", "Control character in command")
             return
         self._unknown += 1
-        if self._unknown > self.rules.max_unknown_commands:
+        # What is no verb is not relayed: an upstream may skip the blank before it, or end it at a tab.
+        if self._unknown > self.rules.max_unknown_commands or not is_verb(text.partition(b" ")[0]):
             self._fault(CLIENT, FaultKind.BAD_COMMAND, text[:20])
             self._error(command, 500, "5.5.2", "Command unrecognized", "unknown_command")
+        elif why := self._forbids("other", text):
+            self._error(command, 550, "5.7.1", why, "plugin")
+        elif self._needs_tls_first():
+            self._error(command, 530, "5.7.0", "Must issue a STARTTLS command first", "tls_first")
         elif len(line) > COMMAND_LIMIT:
             self._fault(CLIENT, FaultKind.LINE_TOO_LONG, text[:20])
             self._error(command, 500, "5.5.2", "Line too long")
