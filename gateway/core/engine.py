@@ -302,8 +302,10 @@ class Engine(ABC):
         """Rule on the login that a client attempts; the fact of it will say so."""
         if self.rules.cleartext_login == "refuse" and not self._protected:
             self._ruling = Ruling("cleartext_login", "refused", Need.TLS)
+        elif reader.malformed:
+            self._ruling = Ruling("", "refused", Need.SYNTAX)
         elif self.gate.active:
-            self._ruling = self.gate.attempt(reader.user, reader.mechanism)
+            self._ruling = self.gate.attempt(reader.user, reader.mechanism, reader.hides)
         if self._ruling.refused and self._ruling.need is Need.TLS:
             self._fault(CLIENT, FaultKind.CLEARTEXT_LOGIN, reader.mechanism)
         return self._ruling
@@ -320,6 +322,12 @@ class Engine(ABC):
         if ruling.policy:
             login.policy, login.judgement = ruling.policy, ruling.judgement
         self._emit(login)
+
+    def _login_unread(self, mechanism: str, user: str, reply: str) -> None:
+        """Emit the fact of a login in a form that is refused unread; it may have held a password."""
+        reader = SaslReader(mechanism)
+        reader.user = user
+        self._login_seen(reader, "aborted", reply, sent=True)
 
     def _needs_tls_first(self) -> bool:
         """Tell whether a command is refused because it comes before TLS."""

@@ -16,6 +16,7 @@ class Need(StrEnum):
     CERTIFICATE = "certificate"
     MECHANISM = "mechanism"
     PATIENCE = "patience"  # too many failed logins
+    SYNTAX = "syntax"  # what was sent can't be read
     AUDIT = "audit"  # the audit can't be written, and must be
 
 
@@ -50,8 +51,9 @@ class Ruling:
 
     @property
     def outcome(self) -> str:
-        """What a login that is refused comes to: a lock, or an audit that is down, is no policy."""
-        return {Need.PATIENCE: "locked", Need.AUDIT: "error"}.get(self.need, "policy")
+        """What a login that is refused comes to: not all of it is a policy's."""
+        known = {Need.PATIENCE: "locked", Need.AUDIT: "error", Need.SYNTAX: "aborted"}
+        return known.get(self.need, "policy")
 
 
 _REASONS = {
@@ -60,6 +62,7 @@ _REASONS = {
     Need.CERTIFICATE: "policy",
     Need.MECHANISM: "policy",
     Need.PATIENCE: "lockout",
+    Need.SYNTAX: "syntax",
     Need.AUDIT: "audit",
 }
 _WARNINGS = {
@@ -68,6 +71,7 @@ _WARNINGS = {
     Need.CERTIFICATE: "Logins without a client certificate will be refused soon",
     Need.MECHANISM: "This way of logging in will be refused soon: change it in your mail program",
     Need.PATIENCE: "",
+    Need.SYNTAX: "",
     Need.AUDIT: "",
 }
 ALLOWED = Ruling()
@@ -90,8 +94,12 @@ class Gate(Protocol):
     def hides(self, mechanism: str) -> bool:
         """Tell whether a mechanism would be refused now, whoever the user is."""
 
-    def attempt(self, user: str, mechanism: str) -> Ruling:
-        """Rule on a login.  user: "" while it is not known: then only what holds for all is refused."""
+    def attempt(self, user: str, mechanism: str, hidden: bool) -> Ruling:
+        """Rule on a login.
+
+        user: "" while it is not known.  hidden: it will not be: then what holds for some is refused,
+        else only what holds for all.
+        """
 
     def demands_tls(self) -> bool:
         """Tell whether a command other than those that lead to TLS is refused for lack of it."""
@@ -107,7 +115,7 @@ class OpenGate:
         """Hide nothing."""
         return False
 
-    def attempt(self, user: str, mechanism: str) -> Ruling:
+    def attempt(self, user: str, mechanism: str, hidden: bool) -> Ruling:
         """Allow it."""
         return ALLOWED
 

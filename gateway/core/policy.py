@@ -115,10 +115,11 @@ class Policy:
             return True
         return bool(self.ciphers) and version != "TLSv1.3" and cipher not in self.ciphers
 
-    def mode_for(self, user: str, address: IpAddress | None, now: float) -> str:
+    def mode_for(self, user: str, address: IpAddress | None, now: float, hidden: bool = False) -> str:
         """Return "monitor", "warn", "enforce", or "except" for a user, whose name is normalised.
 
         user: "" while nobody knows; then "enforce" is answered only if it holds for all users.
+        hidden: nobody will know; then if it may hold for some.
         """
         for one in self.exceptions:
             if one.until is not None and now >= one.until:
@@ -126,24 +127,24 @@ class Policy:
             if one.networks and not _within(address, one.networks):
                 continue
             if one.users and user not in one.users:
-                if not user:
+                if not user and not hidden:
                     return "monitor"  # it may yet turn out to be one of them
                 continue
             return "except"
         if self.enforce_from is None:
             return self.mode
-        if now < self.enforce_from or not self._chosen(user, address):
+        if now < self.enforce_from or not self._chosen(user, address, hidden):
             return "monitor" if self.mode == "enforce" else self.mode
         return "enforce"
 
-    def _chosen(self, user: str, address: IpAddress | None) -> bool:
+    def _chosen(self, user: str, address: IpAddress | None, hidden: bool) -> bool:
         if self.share >= 1:
             return True
         subject = user
         if self.share_by == "network":
             subject = network_of(address) if address is not None else ""
         elif not user:
-            return False
+            return hidden and self.share > 0
         digest = hashlib.sha256(f"{self.name}\0{subject}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) < self.share * 2**64
 
@@ -166,14 +167,24 @@ class PolicyBook:
         return tuple(found)
 
 
-def rule(policies: Sequence[Policy], record: SessionRecord, user: str, mechanism: str, now: float) -> Ruling:
+def rule(
+    policies: Sequence[Policy],
+    record: SessionRecord,
+    user: str,
+    mechanism: str,
+    now: float,
+    hidden: bool = False,
+) -> Ruling:
     """Rule on a login by the first policy that applies to its user.
 
     user: "" while it is not known: refused is then only what every policy that may apply refuses.
+    hidden: it will not be known: the strictest of those that may apply decides.
     """
     name, address = normalised(user), parsed(record.client_address)
     if not name:
-        rulings = [_ruling(policy, record, "", address, mechanism, now) for policy in policies]
+        rulings = [_ruling(policy, record, "", address, mechanism, now, hidden) for policy in policies]
+        if hidden:
+            return max(rulings, key=lambda ruling: _STRICTNESS[ruling.judgement], default=ALLOWED)
         ends = bool(policies) and not policies[-1].users
         return rulings[0] if ends and all(ruling.refused for ruling in rulings) else ALLOWED
     for policy in policies:
@@ -182,13 +193,22 @@ def rule(policies: Sequence[Policy], record: SessionRecord, user: str, mechanism
     return ALLOWED
 
 
+_STRICTNESS = {"": 0, "would-refuse": 1, "warned": 2, "refused": 3}
+
+
 def _ruling(
-    policy: Policy, record: SessionRecord, user: str, address: IpAddress | None, mechanism: str, now: float
+    policy: Policy,
+    record: SessionRecord,
+    user: str,
+    address: IpAddress | None,
+    mechanism: str,
+    now: float,
+    hidden: bool = False,
 ) -> Ruling:
     need = policy.lacks(record, mechanism)
     if need is None:
         return Ruling(policy.name)
-    mode = policy.mode_for(user, address, now)
+    mode = policy.mode_for(user, address, now, hidden)
     judgement = {"monitor": "would-refuse", "warn": "warned", "enforce": "refused"}.get(mode, "")
     return Ruling(policy.name, judgement, need, policy.text)
 

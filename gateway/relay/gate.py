@@ -39,7 +39,7 @@ class SessionGate:
         """Tell whether a mechanism would be refused now, whoever the user is."""
         return rule(self._policies, self._record, "", mechanism, self._now).refused
 
-    def attempt(self, user: str, mechanism: str) -> Ruling:
+    def attempt(self, user: str, mechanism: str, hidden: bool) -> Ruling:
         """Rule on a login."""
         if self._barrier is not None:
             need = self._barrier(self._record.client_address, user)
@@ -47,7 +47,7 @@ class SessionGate:
                 return Ruling("", "refused", need)
         if not self._policies:
             return ALLOWED
-        return rule(self._policies, self._record, user, mechanism, self._now)
+        return rule(self._policies, self._record, user, mechanism, self._now, hidden)
 
     def demands_tls(self) -> bool:
         """Tell whether a command is refused because it comes before TLS."""

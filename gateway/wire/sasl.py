@@ -31,6 +31,12 @@ KNOWN = frozenset(
     }
 )
 
+#: Mechanisms that name the user in what the client sends first, in a form that is read here.
+_NAMING = frozenset(
+    {"PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "XOAUTH2", "OAUTHBEARER"}
+    | {f"SCRAM-SHA-{size}" for size in ("1", "256", "512")}
+)
+
 _NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}\Z")
 
 
@@ -63,14 +69,17 @@ class SaslReader:
 
     user: the authentication identity, as far as it was seen; "" until then.
     sent: whether a password or token has crossed the wire.
+    malformed: what was sent is not base64, or an empty initial response where none is allowed: servers
+        differ in what they make of it.
     """
 
-    __slots__ = ("_count", "mechanism", "sent", "user")
+    __slots__ = ("_count", "malformed", "mechanism", "sent", "user")
 
     def __init__(self, mechanism: str) -> None:
         self.mechanism = shown_name(mechanism) or (mechanism if mechanism in OWN_LOGINS else "other")
         self.user = ""
         self.sent = False
+        self.malformed = False
         self._count = 0
 
     @property
@@ -78,14 +87,33 @@ class SaslReader:
         """Whether the mechanism sends the password or token itself."""
         return self.mechanism in REVEALING
 
-    def client(self, payload: bytes) -> None:
-        """Look at one payload of the client, still in base64, without its line end."""
+    @property
+    def hides(self) -> bool:
+        """Whether the user would have been named by now, and was not; always of what can't be read."""
+        if self.mechanism in OWN_LOGINS or self.mechanism == "ANONYMOUS":
+            return False
+        return not self.user and (self._count > 0 or self.mechanism not in _NAMING)
+
+    def missed_name(self) -> None:
+        """The user was named in a form that is not read, and the password sent."""
+        self._count += 1
+        self.sent = self.reveals
+
+    def client(self, payload: bytes, *, initial: bool = False) -> None:
+        """Look at one payload of the client, still in base64, without its line end.
+
+        initial: it came with the command.
+        """
         data = decode(payload)
         index = self._count
         self._count += 1
         if data is None:
             # Not base64: whatever it is, somebody may have typed a password.
+            self.malformed = True
             self.sent = self.sent or (self.reveals and bool(payload))
+            return
+        if initial and not data and self.mechanism in _NAMING:
+            self.malformed = True
             return
         mechanism = self.mechanism
         if mechanism == "PLAIN":
@@ -102,11 +130,15 @@ class SaslReader:
             self._name(data.rpartition(b" ")[0])  # RFC 2195 2
         elif mechanism in ("XOAUTH2", "OAUTHBEARER"):
             if index == 0:
-                found = re.search(rb"(?:^|,)a=([^,\x01]*)", data) if mechanism == "OAUTHBEARER" else None
-                if found:
-                    self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
-                elif data.startswith(b"user="):
-                    self._name(data[5:].split(b"\1", 1)[0])
+                head, *fields = data.split(b"\1")
+                if mechanism == "OAUTHBEARER":  # RFC 7628 3.1: the header is GS2's
+                    found = re.match(rb"[^,]*,a=([^,]*)", head)
+                    if found:
+                        self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
+                else:
+                    for field in (head, *fields):
+                        if field.startswith(b"user="):
+                            self._name(field[5:])
                 self.sent = self.sent or bool(data)
         elif mechanism.startswith("SCRAM-"):
             found = re.search(rb"(?:^|,)n=([^,]*)", data) if index == 0 else None  # RFC 5802 7

@@ -56,6 +56,38 @@ def test_what_a_login_needs(login: str, mechanism: str, tls: TlsInfo | None, ref
     assert judged(policy, session(tls=tls), mechanism=mechanism) == ("refused" if refused else "")
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(
+    ("policies", "known", "unknown"),
+    [
+        ([Policy("a", users=Users(["alice"]), login="tls", mode="enforce")], "refused", ""),
+        (
+            [
+                Policy("a", users=Users(["bob"]), login="tls", mode="warn"),
+                Policy("b", login="tls", mode="enforce"),
+            ],
+            "refused",
+            "",
+        ),
+        ([Policy("a", login="tls", mode="enforce", enforce_from=0.0, share=0.1)], "refused", ""),
+        (
+            [Policy("a", login="tls", mode="enforce", exceptions=(Spared(users=Users(["carol"])),))],
+            "refused",
+            "",
+        ),
+        ([Policy("a", login="tls", mode="enforce")], "refused", "refused"),
+        ([Policy("a", login="tls", mode="monitor")], "would-refuse", ""),
+        ([Policy("a", login="none", mode="enforce")], "", ""),
+    ],
+)
+def test_the_strictest_decides_on_who_hides(
+    policies: list[Policy], known: str, unknown: str, hidden: bool
+) -> None:
+    record = session()
+    concerning = PolicyBook(policies).concerning(record)
+    assert rule(concerning, record, "", "PLAIN", NOW, hidden).judgement == (known if hidden else unknown)
+
+
 def test_tls_in_front_is_tls_and_a_trusted_network_exposes_no_password() -> None:
     front, trusted = session(), session()
     front.tls_in_front, trusted.trusted_network = True, True

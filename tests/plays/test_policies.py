@@ -52,6 +52,69 @@ OFFER = """
 SMTP_ALL = SMTP + OFFER.format(names="PLAIN LOGIN CRAM-MD5")
 
 
+@pytest.mark.parametrize(
+    ("said", "mechanism"),
+    [
+        ("LOGIN =", "LOGIN"),
+        ("PLAIN =", "PLAIN"),
+        ("PLAIN AGFsaWNl AHMzY3JldA==", "PLAIN"),
+        ("PLAIN AGFsaWNlAHMzY3JldA", "PLAIN"),
+        ("CRAM-MD5 =", "CRAM-MD5"),
+    ],
+)
+def test_what_a_server_may_read_otherwise_names_nobody(said: str, mechanism: str):
+    """Dovecot skips blanks in an initial response, and takes an empty one of LOGIN for none."""
+    play(
+        behind(SmtpEngine, ALICE),
+        SMTP_ALL
+        + f"""
+C>  AUTH {said}
+>C  501 5.5.2 Cannot decode response
+!   LoginSeen({mechanism}, , aborted)
+""",
+        cuttings=APART,
+    )
+
+
+def test_an_answer_that_is_no_base64_ends_the_exchange():
+    play(
+        behind(SmtpEngine, ALICE),
+        SMTP_ALL
+        + """
+C>  AUTH LOGIN
+>U  AUTH LOGIN
+U>  334 VXNlcm5hbWU6
+>C  334 VXNlcm5hbWU6
+C>  YWxp Y2U=
+>U  *
+U>  501 cancelled
+!   LoginSeen(LOGIN, , aborted)
+>C  501 5.5.2 Cannot decode response
+""",
+        cuttings=APART,
+    )
+
+
+def test_who_is_not_named_is_taken_for_whom_it_is_strictest():
+    play(
+        behind(SmtpEngine, ALICE),
+        SMTP_ALL
+        + """
+C>  AUTH LOGIN
+>U  AUTH LOGIN
+U>  334 VXNlcm5hbWU6
+>C  334 VXNlcm5hbWU6
+C>  =
+!   Fault(client, cleartext_login)
+>U  *
+U>  501 cancelled
+!   LoginSeen(LOGIN, , policy)
+>C  538 5.7.11 Encryption required for authentication. See example.org
+""",
+        cuttings=APART,
+    )
+
+
 def test_smtp_refuses_a_user_before_the_password():
     play(
         behind(SmtpEngine, ALICE),

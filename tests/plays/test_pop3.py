@@ -503,7 +503,8 @@ def test_states_are_the_upstreams_to_keep():
     play(
         Pop3Engine,
         GREETED + "\nC>  STAT\n>U  STAT\nU>  -ERR not logged in\n>C  -ERR not logged in\n"
-        "C>  APOP a 0123\n>U  APOP a 0123\nU>  +OK\n>C  +OK\n"
+        "C>  APOP a c4c9334bac560ecc979e58001b3e22fb\n>U  APOP a c4c9334bac560ecc979e58001b3e22fb\n"
+        "U>  +OK\n>C  +OK\n"
         "C>  USER a\n>U  USER a\nU>  -ERR logged in\n>C  -ERR logged in\n",
         RULES,
     )

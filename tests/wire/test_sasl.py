@@ -64,6 +64,8 @@ def test_payloads_are_strict_base64(payload: bytes, data: bytes | None) -> None:
         ("XOAUTH2", [b"user=alice\1auth=Bearer token\1\1"], "alice", True),
         ("OAUTHBEARER", [b"n,a=alice,\1host=mx\1auth=Bearer token\1\1"], "alice", True),
         ("OAUTHBEARER", [b"n,,\1auth=Bearer token\1\1"], "", True),
+        ("OAUTHBEARER", [b"n,,\1auth=Bearer good,a=tail\1\1"], "", True),
+        ("XOAUTH2", [b"auth=Bearer token\1user=alice\1\1"], "alice", True),
         ("DIGEST-MD5", [b'username="al\\"ice",realm="x"'], 'al\\"ice', False),
         ("ANONYMOUS", [b"trace"], "anonymous", False),
         ("GSSAPI", [b"\x60\x82"], "", False),
@@ -75,6 +77,33 @@ def test_who_logs_in(mechanism: str, payloads: list[bytes], user: str, sent: boo
         reader.client(base64.b64encode(payload))
     assert (reader.user, reader.sent) == (user, sent)
     assert reader.reveals is (mechanism in {"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"})
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "payload", "initial", "malformed", "hides"),
+    [
+        ("PLAIN", b"", False, False, True),
+        ("PLAIN", b"=", True, True, True),
+        ("LOGIN", b"=", True, True, True),
+        ("LOGIN", b"", True, True, True),
+        ("LOGIN", b"YWxpY2U=", True, False, False),
+        ("LOGIN", b"YWxp Y2U=", True, True, True),
+        ("LOGIN", b"YWxp\tY2U=", False, True, True),
+        ("SCRAM-SHA-256", b"", True, True, True),
+        ("SCRAM-SHA-256", b"bix5LHI9eA==", True, False, True),
+        ("EXTERNAL", b"=", True, False, True),
+        ("GSSAPI", b"YII=", True, False, True),
+        ("ANONYMOUS", b"=", True, False, False),
+        ("CRAM-MD5", b"YWxpY2UgMDEyMw==", False, False, False),
+    ],
+)
+def test_what_servers_may_read_otherwise(
+    mechanism: str, payload: bytes, initial: bool, malformed: bool, hides: bool
+) -> None:
+    reader = SaslReader(mechanism)
+    assert reader.hides is (mechanism in ("EXTERNAL", "GSSAPI"))
+    reader.client(payload, initial=initial)
+    assert (reader.malformed, reader.hides) == (malformed, hides)
 
 
 def test_what_is_no_base64_may_be_a_password_in_clear() -> None:

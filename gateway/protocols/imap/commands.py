@@ -5,9 +5,9 @@ from __future__ import annotations
 from ...core.steps import CLIENT, UPSTREAM, BodyStart, ClientNamed, CommandSeen, Stage
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind, Trouble
-from ...wire.verbs import is_verb
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.literals import Literal, in_quotes, literal_at_end
+from ...wire.verbs import is_verb
 from .appending import Appending
 from .capabilities import action_of, struck_when_held
 from .conversation import Flight, Incoming

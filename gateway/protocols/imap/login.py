@@ -17,6 +17,7 @@ _WORDS: dict[Need, str] = {
     Need.TLS_VERSION: "NO [PRIVACYREQUIRED] A newer version of TLS is required",
     Need.CERTIFICATE: "NO [PRIVACYREQUIRED] A client certificate is required",
     Need.MECHANISM: "NO [CANNOT] This way of logging in is too weak",
+    Need.SYNTAX: "BAD Cannot decode response",
     Need.PATIENCE: "NO [UNAVAILABLE] Too many failed logins, try again later",
     Need.AUDIT: "NO [UNAVAILABLE] Logins are not possible now, try again later",
 }
@@ -32,7 +33,7 @@ class Logins(Conversation):
     """The part of the engine that follows a login."""
 
     _login: sasl.SaslReader | None = None
-    _login_arguments = 0  # LOGIN: literals seen so far
+    _login_named = False  # LOGIN: the line itself had the user's name
 
     def _relay(self, tag: bytes, flight: Flight, text: bytes, literal: Literal | None) -> None:
         raise NotImplementedError
@@ -62,6 +63,9 @@ class Logins(Conversation):
             reader.user = shown(user, 512)
         # With the user as a literal the password is still to come.
         reader.sent = user is not None and literal is None
+        if user is None and literal is None:
+            reader.missed_name()
+        self._login_named = user is not None
         if self._rule(reader).refused:
             self._refuse_login(tag, command, reader, literal)
             return
@@ -74,13 +78,10 @@ class Logins(Conversation):
         login = self._login
         if incoming.verb != "LOGIN" or login is None:
             return
-        if incoming.literals == 1 and not self._name_given(incoming):
+        if incoming.literals == 1 and not self._login_named:
             login.user = shown(login.user + data.decode("utf-8", "backslashreplace"), 512)
         else:
             login.sent = True
-
-    def _name_given(self, incoming: Incoming) -> bool:
-        return "{...}" not in incoming.command.shown
 
     def _refuse_login(
         self, tag: bytes, command: CommandSeen, reader: sasl.SaslReader, literal: Literal | None
@@ -96,11 +97,12 @@ class Logins(Conversation):
         words = args.split(b" ")
         name = sasl.mechanism_name(words[0])
         if name is None or len(words) > 2 or literal is not None:
+            self._login_unread(name or "", "", "BAD")
             self._refuse(tag, command, "BAD Invalid AUTHENTICATE", literal)
             return
         reader = sasl.SaslReader(name)
         if len(words) == 2:
-            reader.client(words[1])
+            reader.client(words[1], initial=True)
         if self._rule(reader).refused:
             self._refuse_login(tag, command, reader, None)
             return
@@ -171,7 +173,7 @@ class Logins(Conversation):
         The upstream has the beginning of it: only the end of the session undoes that.
         """
         login = self._login
-        if incoming.verb != "LOGIN" or login is None or incoming.literals != 1 or self._name_given(incoming):
+        if incoming.verb != "LOGIN" or login is None or incoming.literals != 1 or self._login_named:
             return False
         if not self.gate.active or not self._rule(login).refused:
             return False

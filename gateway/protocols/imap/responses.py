@@ -304,7 +304,7 @@ class Responses(Fetching):
         """Tell whether a session that is logged in before it begins is no good here."""
         if self.rules.cleartext_login == "refuse" and not self._protected:
             return True
-        return self.gate.active and self.gate.attempt("", "preauth").refused
+        return self.gate.active and self.gate.attempt("", "preauth", True).refused
 
     def _greeting(self, word: bytes, line: bytes) -> None:
 

@@ -21,8 +21,9 @@ from ...core.sasl_exchange import AUTH_LIMIT, has_controls
 from ...core.steps import CLIENT, UPSTREAM, Side
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind
-from ...wire.verbs import is_verb
 from ...wire.lines import LineEnd, LineTooLong
+from ...wire.sasl import mechanism_name
+from ...wire.verbs import is_verb
 from .conversation import Handler
 from .grammar import BEFORE_TLS, COMMAND_LIMIT, VERBS, is_multiline
 from .login import Logins
@@ -107,6 +108,10 @@ class Pop3Engine(Logins, ExactSizes):
         elif has_controls(rest):
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(self._command(verb.decode(), verb.decode()), "Control character in argument")
+            if verb == b"PASS":
+                self._login_unread("USER", shown(self._user, 512), "-ERR")
+            elif verb == b"AUTH":
+                self._login_unread(mechanism_name(rest.partition(b" ")[0]) or "", "", "-ERR")
         elif why := self._forbids(verb.decode(), rest):
             self._error(self._command(verb.decode(), verb.decode()), f"[SYS/PERM] {why}", "plugin")
         elif verb not in BEFORE_TLS and self._needs_tls_first():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...core.exchange import Entry
 from ...core.gate import Need, Ruling
 from ...core.secret import MASK
@@ -12,11 +14,14 @@ from ...wire import sasl
 from .conversation import Handler
 from .prologue import Prologue
 
+#: RFC 1939 7: of MD5.
+_DIGEST = re.compile(rb"[0-9A-Fa-f]{32}\Z")
 _WORDS: dict[Need, str] = {
     Need.TLS: "[AUTH] Must issue STLS first",
     Need.TLS_VERSION: "[SYS/PERM] A newer version of TLS is required",
     Need.CERTIFICATE: "[SYS/PERM] A client certificate is required",
     Need.MECHANISM: "[SYS/PERM] This way of logging in is too weak",
+    Need.SYNTAX: "Cannot decode response",
     Need.PATIENCE: "[SYS/TEMP] Too many failed logins, try again later",
     Need.AUDIT: "[SYS/TEMP] Logins are not possible now, try again later",
 }
@@ -87,10 +92,13 @@ class Logins(Prologue):
         self._relay(command, b"PASS " + rest, self._r_login)
 
     def _c_apop(self, rest: bytes) -> None:
-        name = rest.rpartition(b" ")[0]
+        name, _, digest = rest.partition(b" ")
         command = self._command("APOP", f"APOP {shown(name)} {MASK}")
         reader = sasl.SaslReader("APOP")
         reader.user = shown(name, 512)
+        if not _DIGEST.match(digest):
+            self._error(command, "Syntax: APOP name digest")
+            return
         if not self.rules.apop:
             self._refuse_login(command, reader, "APOP is not offered", "mechanism")
             return
@@ -128,7 +136,7 @@ class Logins(Prologue):
         # What nobody knows as a mechanism may be a password: it is not told.
         reader = sasl.SaslReader(name if name in sasl.KNOWN or self._lists(name) else "other")
         if initial:
-            reader.client(initial)
+            reader.client(initial, initial=True)
         if len(self.heard[CLIENT]):
             self._fault(CLIENT, FaultKind.PIPELINED_BEHIND_AUTH)
             self._refuse_login(command, reader, "Commands behind AUTH", "pipelined_behind_auth")

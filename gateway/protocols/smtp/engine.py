@@ -35,8 +35,9 @@ from ...core.steps import (
 )
 from ...core.text import shown
 from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
-from ...wire.verbs import is_verb
 from ...wire.lines import LineEnd, LineTooLong
+from ...wire.sasl import mechanism_name
+from ...wire.verbs import is_verb
 from .body import Bodies
 from .capabilities import Offer, advertise, read
 from .conversation import MAX_IN_FLIGHT, Handler, Reply
@@ -270,6 +271,8 @@ class SmtpEngine(Logins, Bodies):
             command = self._command(verb, verb if verb == "AUTH" else shown(text))
             self._fault(CLIENT, FaultKind.CONTROL_IN_ARGUMENT, verb)
             self._error(command, 501, "5.5.2", "Control character in argument")
+            if verb == "AUTH":
+                self._login_unread(mechanism_name(rest.partition(b" ")[0]) or "", "", "501 5.5.2")
         elif why := self._forbids(word.upper().decode(), rest):
             command = self._command(word.upper().decode(), word.upper().decode())
             self._error(command, 550, "5.7.1", why, "plugin")

@@ -16,6 +16,7 @@ _WORDS: dict[Need, tuple[int, str, str]] = {
     Need.TLS_VERSION: (538, "5.7.11", "A newer version of TLS is required"),
     Need.CERTIFICATE: (538, "5.7.11", "A client certificate is required"),
     Need.MECHANISM: (534, "5.7.9", "Authentication mechanism is too weak"),
+    Need.SYNTAX: (501, "5.5.2", "Cannot decode response"),
     Need.PATIENCE: (454, "4.7.0", "Too many failed logins, try again later"),
     Need.AUDIT: (454, "4.7.0", "Temporary authentication failure"),
 }
@@ -42,7 +43,7 @@ class Logins(Conversation):
             return
         reader = sasl.SaslReader(name)
         if initial:
-            reader.client(initial)
+            reader.client(initial, initial=True)
         if len(self.heard[CLIENT]):
             # RFC 4954 4: AUTH ends a pipelined group; what stands behind it was not meant for it.
             self._fault(CLIENT, FaultKind.PIPELINED_BEHIND_AUTH)
@@ -50,7 +51,7 @@ class Logins(Conversation):
             self._finish(CloseReason.PROTOCOL_ERROR, "commands behind AUTH")
             return
         if self._authenticated:
-            self._error(command, 503, "5.5.1", "Already authenticated")
+            self._refuse_login(command, reader, 503, "5.5.1", "Already authenticated", "bad_sequence")
             return
         ruling = self._rule(reader)
         if ruling.refused:
