@@ -215,23 +215,26 @@ def _ruling(
 
 @lru_cache(4096)
 def parsed(address: str) -> IpAddress | None:
-    """Return an address; None if the text is none, as for a UNIX socket."""
+    """Return an address, of IPv4 if it is one within IPv6; None if the text is none, as for a UNIX socket."""
     try:
-        return ipaddress.ip_address(address)
+        found = ipaddress.ip_address(address)
     except ValueError:
         return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def plain_address(address: str) -> str:
+    """Return an IPv4 address that was written as one of IPv6 as what it is."""
+    known = parsed(address) if ":" in address else None
+    return str(known) if known is not None and known.version == 4 else address
 
 
 def network_of(address: IpAddress) -> str:
     """Return the network that counts as one subject, as CIDR: IPv4 /24, IPv6 /64."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
     return str(ipaddress.ip_network((address, _SUBJECT[address.version]), strict=False))
 
 
 def _within(address: IpAddress | None, networks: Sequence[Network]) -> bool:
     if address is None:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
     return any(address in network for network in networks if network.version == address.version)

@@ -85,7 +85,7 @@ class Abuse:
         """Tell whether a login may not be tried now.  user: "" while it is not known."""
         if self.limits.mode != "enforce" or address in self.allowed:
             return False
-        locked = any(self.counters.locked(key, now) for key in _keys(address, normalised(user)))
+        locked = any(self.counters.locked(key, now) for key in _keys(_client(address), normalised(user)))
         self.refused += locked
         return locked
 
@@ -93,10 +93,10 @@ class Abuse:
 
     def login(self, record: SessionRecord, login: LoginSeen, now: float) -> Seen:
         """Count a login that has come to its end.  now: seconds since the epoch."""
-        limits, address, user = self.limits, record.client_address, normalised(login.user)
-        seen = Seen()
-        if limits.mode == "off" or address in self.allowed:
+        user, seen = normalised(login.user), Seen()
+        if self.limits.mode == "off" or record.client_address in self.allowed:
             return seen
+        address = _client(record.client_address)
         if login.outcome == "ok":
             self._good(address, user, now)
         elif login.outcome == "failed":
@@ -114,17 +114,18 @@ class Abuse:
 
     def _bad(self, address: str, user: str, now: float, seen: Seen) -> None:
         limits, counters = self.limits, self.counters
-        slow = counters.add(f"slow {address} {user}", "", now, DAY)
         keys = _addresses(address)
         self._tries(keys[0], address, user, now, seen)
-        if POLLING <= slow.since_last < DAY:
-            self._polled(address, user, slow, now, seen)
-            return
-        pair = counters.add(f"pair {address} {user}", "", now, limits.window)
-        if _reached(pair.times, limits.pair_failures):
-            what = f"{pair.times} wrong passwords of {user or 'nobody'} from {address}"
-            self._offend(EventKind.BRUTE_FORCE, "warning", what, address, user, now, seen)
-            self._lock(f"pair {address} {user}", now, seen, address, user)
+        if user:
+            slow = counters.add(f"slow {address} {user}", "", now, DAY)
+            if POLLING <= slow.since_last < DAY:
+                self._polled(address, user, slow, now, seen)
+                return
+            pair = counters.add(f"pair {address} {user}", "", now, limits.window)
+            if _reached(pair.times, limits.pair_failures):
+                what = f"{pair.times} wrong passwords of {user} from {address}"
+                self._offend(EventKind.BRUTE_FORCE, "warning", what, address, user, now, seen)
+                self._lock(f"pair {address} {user}", now, seen, address, user)
         for key, limit in zip(keys, (limits.address_failures, limits.network_failures), strict=False):
             tally = counters.add(key, user, now, limits.window)
             where = key.partition(" ")[2]
@@ -152,7 +153,7 @@ class Abuse:
     def _user(self, address: str, user: str, now: float, seen: Seen) -> None:
         limits = self.limits
         known = parsed(address)
-        network = network_of(known) if known is not None else address
+        network = network_of(known) if known is not None else address  # of IPv6 it is one already
         tally = self.counters.add(f"user {user}", network, now, limits.window)
         if _reached(len(tally.items), limits.guessing_networks):
             what = f"{user} tried from {len(tally.items)} networks"
@@ -207,16 +208,28 @@ def _tried(key: str) -> str:
     return f"tried {key}"
 
 
-def _addresses(address: str) -> list[str]:
-    """Return the keys of an address and of the networks that it lies in, the smallest first."""
+def _client(address: str) -> str:
+    """Return whom an address stands for: whoever has one of IPv6 has its /64."""
     known = parsed(address)
     if known is None:
-        return [f"address {address}"]
-    if known.version == 4:
-        return [f"address {known}", f"network {network_of(known)}"]
-    wider = ipaddress.ip_network((known, 48), strict=False)
-    # Whoever has one address of IPv6 has a /64 of them.
-    return [f"address {network_of(known)}", f"network {wider}"]
+        return address
+    return str(known) if known.version == 4 else network_of(known)
+
+
+def _network(client: str) -> str:
+    """Return the network that a client lies in, as CIDR: a /24 of IPv4, a /48 of IPv6; "" of none."""
+    known = parsed(client)
+    if known is not None:
+        return network_of(known)
+    if "/" not in client:
+        return ""
+    return str(ipaddress.ip_network(client).supernet(new_prefix=48))
+
+
+def _addresses(client: str) -> list[str]:
+    """Return the keys of a client and of the network that it lies in."""
+    network = _network(client)
+    return [f"address {client}", *([f"network {network}"] if network else [])]
 
 
 def _keys(address: str, user: str) -> list[str]:

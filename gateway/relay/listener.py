@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core.facts import ConnectionRefused
+from ..core.policy import plain_address
 from ..core.record import SessionRecord
 from ..core.steps import CLIENT
 from ..observe.hub import Hub
@@ -82,9 +83,9 @@ class Sessions:
             _session_id(),
             settings.protocol,
             settings.name,
-            _plain(address[0]),
+            plain_address(address[0]),
             address[1],
-            _plain(server[0]),
+            plain_address(server[0]),
             server[1],
             time.time(),
         )
@@ -141,11 +142,6 @@ class Sessions:
             session.stop_now()
         if self._ticking is not None and self._ticking.active():
             self._ticking.cancel()
-
-
-def _plain(address: str) -> str:
-    """Return an IPv4 address that came over an IPv6 socket as what it is."""
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 class Listener:

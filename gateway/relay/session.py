@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from ..core.engine import Route
 from ..core.facts import ConnectionRefused, SessionClosed, SessionOpened, TlsFailed
 from ..core.outcome import Action, Outcome
+from ..core.policy import plain_address
 from ..core.record import SessionRecord
 from ..core.steps import (
     CLIENT,
@@ -344,8 +345,9 @@ class Session:
         if header.local or not header.source_address:
             return
         record.peer_address = record.peer_address or record.client_address
-        record.client_address, record.client_port = header.source_address, header.source_port
-        record.server_address, record.server_port = header.destination_address, header.destination_port
+        record.client_address, record.client_port = plain_address(header.source_address), header.source_port
+        record.server_address = plain_address(header.destination_address)
+        record.server_port = header.destination_port
         record.tls_in_front = header.tls
 
     # -- the dialer's words ------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.gate import Need
-from gateway.core.policy import Policy, PolicyBook, Spared, Users, network_of, rule
+from gateway.core.policy import Policy, PolicyBook, Spared, Users, network_of, parsed, plain_address, rule
 from gateway.core.record import SessionRecord
 from gateway.core.steps import TlsInfo
 from gateway.core.users import normalised
@@ -222,5 +222,10 @@ def test_names_and_networks_in_one_form() -> None:
     assert normalised(" Alice@Example.ORG. ") == "alice@example.org"
     assert normalised("ﬀ") == "ff"
     assert network_of(ipaddress.ip_address("192.0.2.77")) == "192.0.2.0/24"
-    assert network_of(ipaddress.ip_address("::ffff:192.0.2.77")) == "192.0.2.0/24"
+    for written in ("::ffff:192.0.2.77", "::ffff:c000:24d", "0:0:0:0:0:ffff:192.0.2.77"):
+        mapped = parsed(written)
+        assert mapped is not None and network_of(mapped) == "192.0.2.0/24"
+        assert plain_address(written) == "192.0.2.77"
+    for written in ("192.0.2.77", "2001:db8::1", "unix:/run/x", "::1"):
+        assert plain_address(written) == written
     assert network_of(ipaddress.ip_address("2001:db8::1")) == "2001:db8::/64"

@@ -152,6 +152,36 @@ def test_delays_grow_and_are_bounded() -> None:
     assert delays == [0, 0, 1, 2, 4, 8, 8, 8, 8]
 
 
+def test_an_address_of_ipv6_is_its_network() -> None:
+    """Whoever has one of a /64 has them all: neither is more to be gained there, nor more to be lost."""
+    site = Site()
+    tried = sum(site.log_in(f"2001:db8:1:2::{number:x}", "alice") for number in range(40))
+    assert tried == 10 and site.locks() == ["pair 2001:db8:1:2::/64 alice"]
+    assert site.log_in("2001:db8:1:3::1", "alice", "ok")
+    slow = Site()
+    tried = sum(slow.log_in(f"2001:db8:1:2::{number:x}", "alice", after=60) for number in range(400))
+    assert 200 <= tried < 210 and slow.locks() == ["pair 2001:db8:1:2::/64 alice"]
+    office = Site()
+    for number in range(100):
+        assert office.log_in(f"2001:db8:1:2::{number:x}", f"user{number}", "ok")
+    assert all(office.log_in(f"2001:db8:1:2::{number:x}", f"user{number}") for number in range(12))
+    assert office.locks() == []
+
+
+def test_an_address_of_ipv4_within_one_of_ipv6() -> None:
+    site = Site()
+    for number in range(40):
+        site.log_in("::ffff:192.0.2.7", f"user{number}")
+    assert site.locks() == ["address 192.0.2.7"]
+    assert site.log_in("::ffff:192.0.2.8", "somebody", "ok") and not site.log_in("192.0.2.7", "a")
+
+
+def test_who_is_not_named_makes_no_pair() -> None:
+    site = Site()
+    tried = sum(site.log_in("192.0.2.7", "") for _ in range(40))
+    assert tried == 30 and site.locks() == ["address 192.0.2.7"]
+
+
 def test_locks_last_twice_as_long_each_time() -> None:
     site = Site(lockout=60, lockout_max=200, address_failures=0)
     lasted = []
