@@ -11,6 +11,7 @@ import base64
 import hmac
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -91,7 +92,7 @@ class Privacy:
             for field, name in names.items():
                 if name:
                     changes[field] = pseudonym = self._pseudonyms.of(name)
-                    hide += [(one, pseudonym) for one in (given, name) if len(one) > 2]
+                    hide += [(one, pseudonym) for one in (given, name) if one]
                     if (sealed := self._sealed(name, pseudonym, record.time)) is not None:
                         yield sealed
             if isinstance(record, LoginRecord):
@@ -122,10 +123,29 @@ class Privacy:
         return network_of(address, *self._prefixes)
 
 
+#: An address of IPv6, as EHLO has it too (RFC 5321 4.1.3); there are many ways to write one.
+_IPV6 = re.compile(r"(?:IPv6:)?([0-9A-F]*:[0-9A-F:.]+)", re.IGNORECASE)
+
+
 def _hidden(text: str, hide: list[tuple[str, str]]) -> str:
+    """Replace names in any case, short ones as words only; addresses however they are written."""
     for found, shown in hide:
-        text = text.replace(found, shown)
+        if found.lower() in text.lower():
+            word = r"(?<!\w){}(?!\w)" if len(found) < 3 else "{}"
+            pattern = re.compile(word.format(re.escape(found)), re.IGNORECASE)
+            text = shown.join(pattern.split(text))
+        if ":" in found and ":" in text:
+            for hit in reversed(list(_IPV6.finditer(text))):
+                if _is_same(hit[1], found):
+                    text = text[: hit.start(1)] + shown + text[hit.end(1) :]
     return text
+
+
+def _is_same(written: str, address: str) -> bool:
+    try:
+        return ipaddress.ip_address(written) == ipaddress.ip_address(address)
+    except ValueError:
+        return False
 
 
 def network_of(address: str, ipv4: int, ipv6: int) -> str:

@@ -134,8 +134,8 @@ def verify_command(path: Path | None, where: str, key: Path | None, head: Path |
                 "Without the chain's end from elsewhere (chain_head): a tail may be missing with its end."
             )
         if before := sum(walk.unchained for walk in walks):
-            told = f"{before} records stand before the chain: nothing shows whether they are true."
-            click.secho(told, fg="yellow")
+            doubt = f"{before} records stand before the chain: nothing shows whether they are true."
+            click.secho(doubt, fg="yellow")
         click.secho("whole", fg="green")
     sys.exit(0 if whole else 1)
 
