@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
 
 from ..core.steps import TlsInfo
@@ -24,11 +23,8 @@ VERSIONS = {
     "TLSv1.3": SSL.TLS1_3_VERSION,
 }
 TLS13_CIPHERS = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
-CURVES: tuple[tuple[str, ec.EllipticCurve], ...] = (
-    ("P-256", ec.SECP256R1()),
-    ("P-384", ec.SECP384R1()),
-    ("P-521", ec.SECP521R1()),
-)
+#: Groups of the key exchange, by OpenSSL's names.
+GROUPS = ("X25519", "P-256", "P-384", "P-521")
 #: All that this OpenSSL can still say, the weak as well: a probe must be able to find it.
 ALL_CIPHERS = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 #: No server gets more connections than that from one check.
@@ -82,7 +78,7 @@ class Shaker:
         highest: str = "TLSv1.3",
         ciphers: str | None = None,
         suites: str | None = None,
-        curve: ec.EllipticCurve | None = None,
+        group: str = "",
         after: Shaken | None = None,
         settle: bool = False,
     ) -> Shaken:
@@ -107,8 +103,9 @@ class Shaker:
                 context.set_cipher_list(ciphers.encode())
             if suites is not None:
                 context.set_tls13_ciphersuites(suites.encode())
-            if curve is not None:
-                context.set_tmp_ecdh(curve)
+            if group:
+                # pyOpenSSL has a call for the curves of its elliptic keys only.
+                SSL._lib.SSL_CTX_set1_curves_list(context._context, group.encode())  # type: ignore[attr-defined]
             if self.ca is not None:
                 context.load_verify_locations(self.ca)
             else:

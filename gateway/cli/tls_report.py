@@ -17,7 +17,7 @@ from ..relay.tls import VERDICTS, is_address
 from .asking import ASKING, ProbeError
 from .shaking import (
     ALL_CIPHERS,
-    CURVES,
+    GROUPS,
     TLS13_CIPHERS,
     VERSIONS,
     Shaken,
@@ -265,11 +265,11 @@ def _judge_ciphers(report: Report, version: str, found: Sequence[str]) -> None:
 
 
 def _groups(shaker: Shaker, report: Report) -> None:
-    """See which groups are agreed on: the server's choice of all, and curve by curve."""
+    """See which groups are agreed on: the server's choice of all, and one by one."""
     found = [report.agreed["group"]] if report.agreed["group"] else []
-    for _, curve in CURVES:
+    for name in GROUPS:
         try:
-            shaken = shaker.shake(curve=curve)
+            shaken = shaker.shake(group=name)
         except ProbeError:
             break
         if shaken.info is not None and shaken.info.group not in found:

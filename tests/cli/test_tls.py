@@ -39,6 +39,7 @@ def test_a_good_server(upstream: Upstream, name):
     assert len(report["ciphers"]["TLSv1.3"]) == 3 and len(report["ciphers"]["TLSv1.2"]) > 3
     assert report["resumption"]["TLSv1.3"] and report["name_matches"] and not report["verified"]
     assert report["chain"][0]["key"] == "EC secp256r1" and "localhost" in report["chain"][0]["names"]
+    assert {"x25519", "secp256r1", "secp384r1"} <= {group.lower() for group in report["groups"]}
     assert report["handshakes"] <= 64
     if mode == "--starttls":
         assert report["starttls"]["offered"] and report["starttls"]["commands_behind"] != "executed"
