@@ -7,11 +7,12 @@ import json
 import keyword
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 
@@ -19,6 +20,8 @@ from . import config_option, fail, say_problem
 from .plugin_template import PLUGIN, TEST
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ..inspection.base import Plugin
 
 
@@ -212,30 +215,59 @@ def _traits(kind: type[Plugin]) -> Iterator[str]:
 
 def _options(kind: type[Plugin]) -> Iterator[tuple[str, str, str, str]]:
     """Give each option's name, type, default and description, a plugin's own ones first."""
-    from ..core.text import shown
     from ..inspection.base import PluginOptions
+
+    inherited = set(PluginOptions.model_fields)
+    yield from _fields(kind.Options, "", lambda name: name in inherited)
+
+
+def _fields(
+    model: type[BaseModel], before: str, is_last: Callable[[str], bool]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Give the fields of a model, and below each those of the tables that it holds."""
+    from ..core.text import shown
+    from ..inspection.models import table_of
     from .describing import field_texts
 
-    fields, texts = kind.Options.model_fields, field_texts(kind.Options)
-    inherited = set(PluginOptions.model_fields)
-    for name in sorted(fields, key=lambda one: one in inherited):
+    fields, texts = model.model_fields, field_texts(model)
+    for name in sorted(fields, key=is_last):
         field = fields[name]
         default = (
             "required" if field.is_required() else _as_toml(field.get_default(call_default_factory=True))
         )
         text = field.description or texts.get(name, "")
-        yield name, shown(_type(field.annotation)), shown(default), shown(text, 1000)
+        yield before + name, _type(field.annotation), shown(default, 200), shown(text, 1000)
+        inner = table_of(field.annotation)
+        if inner is not None:
+            yield from _fields(inner, f"{before}{name}.", lambda _: False)
+
+
+_WORDS = {"str": "text", "int": "number", "float": "number", "bool": "true or false", "Path": "path"}
+_WORDS |= {"IPv4Network": "network", "IPv6Network": "network", "NoneType": "none", "StrEnum": "text"}
 
 
 def _type(annotation: Any) -> str:
     """Write a type as a person does."""
-    if annotation is type(None):
-        return "none"
-    if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
-        return {"str": "text", "int": "number", "float": "number", "bool": "true or false"}.get(
-            annotation.__name__, annotation.__name__
-        )
-    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(annotation)).replace("NoneType", "None")
+    from enum import Enum
+
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return " | ".join(_as_toml(one) for one in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(one) for one in arguments))
+    if origin in (tuple, list, set, frozenset):
+        return f"list of {_type(arguments[0])}" if arguments else "list"
+    if origin is dict or annotation is dict:
+        return "table"
+    if isinstance(annotation, type):
+        if hasattr(annotation, "model_fields"):
+            return "table"
+        if issubclass(annotation, Enum):
+            return " | ".join(_as_toml(one.value) for one in annotation)
+        return _WORDS.get(annotation.__name__, annotation.__name__.lower())
+    return "any"
 
 
 def _as_toml(value: Any) -> str:

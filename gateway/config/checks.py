@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -213,6 +214,9 @@ def _policies(configuration: Configuration) -> Iterator[Found]:
         ):
             message = "no listener that it applies to asks for a client's certificate"
             yield (*where, "login"), message, "set client_certificate in [listeners.tls]", True
+        for number, spared in enumerate(policy.exceptions):
+            if spared.until is not None and spared.until <= time.time():
+                yield (*where, "exceptions", number, "until"), "has ended: it spares nobody", "", True
         for earlier, one in enumerate(configuration.policies[:index]):
             if not (one.listeners or one.protocols or one.networks or one.users):
                 yield (*where, "name"), f"never applies: policies[{earlier}] applies to everybody", "", True
@@ -263,6 +267,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+#: smtps, imaps, pop3s.
+_IMPLICIT_PORTS = frozenset({465, 993, 995})
+
+
 def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
     far = [str(address) for address in upstream.addresses if not _is_loopback(address.host)]
     if upstream.tls is None and far:
@@ -282,6 +290,9 @@ def _upstream(upstream: Upstream, where: Where) -> Iterator[Found]:
     if upstream.crl is not None:
         yield from _revocation_lists(upstream.crl, (*where, "crl"))
     for index, address in enumerate(upstream.addresses):
+        if address.port in _IMPLICIT_PORTS and upstream.tls in ("starttls", "opportunistic", "none"):
+            message = f'port {address.port} is for TLS from the first octet: tls = "implicit"'
+            yield (*where, "addresses", index), message, "", True
         try:
             socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except OSError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import pwd
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from .wording import dotted, problem
 Where = tuple[str | int, ...]
 Lines = dict[Where, int]
 
+_DAY = re.compile(r"(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-])", re.ASCII)
 #: What helps against tomllib's messages.
 _HINTS = {
     "Invalid value": "text needs quotes",
@@ -115,6 +118,16 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda one: (one.line or 0, one.path))
 
 
+def _impossible_day(lines: Sequence[str]) -> str:
+    """Return what looks like a date and is none; "" where there is nothing of that kind."""
+    for written in _DAY.findall("".join(lines)):
+        try:
+            datetime.date.fromisoformat(written)
+        except ValueError:
+            return str(written)
+    return ""
+
+
 def _syntax_problem(error: ValueError | RecursionError, text: str) -> Problem:
     """Put tomllib's message, which ends in "(at line 3, column 4)", into our form."""
     if isinstance(error, RecursionError):
@@ -125,6 +138,8 @@ def _syntax_problem(error: ValueError | RecursionError, text: str) -> Problem:
     body, _, place = message.rpartition(" (at ")
     words = place.rstrip(")").replace(",", "").split()
     hint = _HINTS.get(body, "")
+    if words[:1] == ["line"] and (day := _impossible_day(text.splitlines()[int(words[1]) - 1 :][:1])):
+        body, hint = f"there is no day {day}", "write it like 2027-01-31"
     if words[:1] == ["line"]:
         return Problem("", f"not TOML: {body}", int(words[1]), hint)
     return Problem("", f"not TOML: {body or message}", text.count("\n") + 1, hint)

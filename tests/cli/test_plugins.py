@@ -38,11 +38,24 @@ def test_options_are_shown_with_types_and_defaults():
     result = mailgate("plugin", "show", "add_header")
     assert result.returncode == 0
     assert re.search(r"^name +text +required", result.stdout, re.MULTILINE)
-    assert re.search(r"^mode +Literal\['add', 'set', 'if-missing'\] +\"add\"", result.stdout, re.MULTILINE)
+    assert re.search(r'^mode +"add" \| "set" \| "if-missing" +"add"', result.stdout, re.MULTILINE)
     assert re.search(
         r"^edit_signed +true or false +false +let this plugin's edits", result.stdout, re.MULTILINE
     )
     assert "use = " in result.stdout and "add_header.py" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["attachment_policy", "dlp", "header", "mail_auth", "link_rewrite", "milter"]
+)
+def test_types_are_told_in_words(name: str):
+    shown = mailgate("plugin", "show", name).stdout
+    table = shown[shown.index("\noption") :]
+    for internal in ("tuple", "frozenset", "Optional", "Annotated", "Literal", "<function", "None", "Rule"):
+        assert not re.search(rf"^\S+ +[^\n]{{0,60}}\b{re.escape(internal)}\b", table, re.MULTILINE), internal
+    if name in ("attachment_policy", "dlp"):
+        assert re.search(r"^rules +list of table +required", table, re.MULTILINE)
+        assert re.search(r'^rules\.action +".*" +required', table, re.MULTILINE)
 
 
 def test_what_is_no_plugin():

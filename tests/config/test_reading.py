@@ -350,11 +350,29 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
         ("a = " + "1" * 5000, "not TOML: a number that is too long"),
         ("a = b", "line 1: not TOML: Invalid value (text needs quotes)"),
         ("a = 1\na = 2", "line 2: not TOML: Cannot overwrite a value (this key is set already"),
+        ("a = 1\nb = { c = 2027-13-01 }", "line 2: not TOML: there is no day 2027-13-01 (write it like"),
     ],
 )
 def test_what_is_no_toml(tmp_path, text, message):
     problems = told(text, tmp_path)
     assert len(problems) == 1 and message in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            '[[policies]]\nname = "p"\nlogin = "tls"\nexceptions = [{ users = ["a"], until = 2020-01-01 }]\n',
+            "policies[0].exceptions[0].until: has ended: it spares nobody",
+        ),
+        (
+            '[[upstreams]]\nname = "u"\naddresses = ["127.0.0.1:993"]\ntls = "starttls"\n',
+            'addresses[0]: port 993 is for TLS from the first octet: tls = "implicit"',
+        ),
+    ],
+)
+def test_what_is_hardly_meant_is_warned_of(tmp_path, more, message):
+    assert any(message in problem for problem in told(GOOD + more, tmp_path))
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path):
