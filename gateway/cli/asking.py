@@ -53,6 +53,7 @@ class Connection:
     def __init__(self, target: Target) -> None:
         self._context = target.context
         self._heard = b""
+        self._has_spoken = False
         self.secure = False
         self.tls = ""
         self.sock = self._connect(target.addresses)
@@ -114,12 +115,21 @@ class Connection:
             except OSError as error:
                 raise ProbeError(f"the connection broke: {error.strerror or error}") from None
             if data is None or time.monotonic() > end:
-                raise ProbeError(f"the server does not answer within {WAIT:g} s")
+                silent = "" if self._has_spoken or self.secure else "; it may want TLS from the first octet"
+                raise ProbeError(f"the server does not answer within {WAIT:g} s{silent}")
             if not data:
                 raise ProbeError("the server closed the connection")
             self._heard += data
+            self._has_spoken = True
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode("utf-8", "replace").rstrip("\r")
+
+    def greeted(self, *begins: str) -> str:
+        """Return the greeting, which begins in one of these ways; another one is told."""
+        line = self.line()
+        if not line.upper().startswith(begins):
+            raise ProbeError(f"the server speaks another protocol, it greets with: {line[:100]}")
+        return line
 
     def close(self) -> None:
         self.sock.close()
@@ -152,15 +162,15 @@ class Smtp:
     def __init__(self, verb: str = "EHLO") -> None:
         self._verb = verb
 
-    def _reply(self, connection: Connection) -> list[str]:
-        lines = [connection.line()]
+    def _reply(self, connection: Connection, first: str = "") -> list[str]:
+        lines = [first or connection.line()]
         while lines[-1][3:4] == "-":
             lines.append(connection.line())
             _bounded(lines)
         return lines
 
     def greeting(self, connection: Connection) -> str:
-        return self._reply(connection)[0]
+        return self._reply(connection, connection.greeted(*"2345"))[0]
 
     def offered(self, connection: Connection, hello: str) -> list[str]:
         connection.send(f"{self._verb} {hello}")
@@ -187,7 +197,7 @@ class Pop3:
     """How POP3 is asked."""
 
     def greeting(self, connection: Connection) -> str:
-        return connection.line()
+        return connection.greeted("+OK", "-ERR")
 
     def offered(self, connection: Connection, hello: str) -> list[str]:
         connection.send("CAPA")
@@ -218,7 +228,7 @@ class Imap:
     """How IMAP is asked."""
 
     def greeting(self, connection: Connection) -> str:
-        return connection.line()
+        return connection.greeted("* OK", "* PREAUTH", "* BYE")
 
     def _tagged(self, connection: Connection, command: str) -> tuple[str, list[str]]:
         connection.send(f"probe {command}")

@@ -110,7 +110,7 @@ def new(name: str, directory: Path, force: bool) -> None:
     files = {directory / f"{name}.py": PLUGIN, directory / f"test_{name}.py": TEST}
     there = [str(file) for file in files if file.exists()]
     if there and not force:
-        fail(f"{', '.join(there)} is there already; --force overwrites it")
+        fail(f"there already: {', '.join(there)}; --force overwrites")
     words = name.replace("_", " ").strip()
     class_name = "".join(part.capitalize() for part in name.split("_") if part)
     if class_name in ("Plugin", "Message", "Modify", "Pass", "Reject", "Verdict", "Field"):

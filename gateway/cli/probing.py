@@ -219,6 +219,14 @@ def _as_json(upstream: str, target: Target, answer: Answer) -> dict[str, Any]:
     }
 
 
+_ACTIONS = {
+    "pass": "pass: clients see it",
+    "strike": "strike: they don't",
+    "change": "change: they see another",
+    "own": "own: added by mailgate",
+}
+
+
 def _show(upstream: str, target: Target, answer: Answer) -> None:
     """Print tables: coloured on a terminal, plain in a pipe."""
     from rich.console import Console
@@ -234,6 +242,8 @@ def _show(upstream: str, target: Target, answer: Answer) -> None:
     if answer.tls:
         console.print(Text(f"  TLS       {answer.tls}"))
     colours = {"pass": "green", "strike": "red", "own": "cyan", "change": "yellow"}
+    told = {action for stage in answer.stages for _, action, _ in stage.rows}
+    console.print(Text("  " + "; ".join(_ACTIONS[one] for one in _ACTIONS if one in told), style="dim"))
     for stage in answer.stages:
         table = Table(title=stage.name, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("", "capability", "why"):

@@ -163,6 +163,8 @@ def _show_parts(console: Console, content: Content) -> None:
     count = sum(1 for _ in _every(content))
     if count > _ROWS:
         console.print(Text(f"… {count - _ROWS} more parts", style="dim"))
+    if content.readings:
+        console.print(Text("1~2: as another program may read part 1, in a second way", style="dim"))
     if content.ambiguity:
         names = ", ".join(str(defect) for defect in content.ambiguity)
         console.print()

@@ -268,7 +268,7 @@ class Show:
         for line in (
             f"curl --cacert {ca} -u {bob} imaps://localhost:{ports['imaps']}/INBOX",
             f"curl --cacert {ca} -u {bob} --ssl-reqd pop3://localhost:{ports['pop3']}/1",
-            f"printf 'Subject: hi\\n\\nHello\\n' | curl --cacert {ca} -u {alice} --ssl-reqd"
+            f"printf 'Subject: hi\\n\\nHello\\n' | curl --crlf --cacert {ca} -u {alice} --ssl-reqd"
             f" --mail-from alice@example.org --mail-rcpt bob@example.org"
             f" -T - smtp://localhost:{ports['submission']}",
             f"openssl s_client -quiet -crlf -starttls imap -CAfile {ca} -connect localhost:{ports['imap']}",

@@ -138,9 +138,9 @@ def readiness(
     hit = {name: one for name, one in users.items() if one.cut.logins}
     off = sum(one.cut.logins == one.logins for one in hit.values())
     figures = [
-        Figure("users", "users would be refused at times", len(hit), tone="bad" if hit else "good"),
+        Figure("users", "users who would be refused at times", len(hit), tone="bad" if hit else "good"),
         Figure("cut_off", "of them could not log in at all", off, tone="bad" if off else "good"),
-        Figure("logins", "logins would be refused", refused),
+        Figure("logins", "logins that would be refused", refused),
         Figure("share", "of all logins", refused / total if total else 0.0, "share"),
         Figure("all_users", "users in all", len(users)),
         Figure("networks", "networks concerned", len(networks)),
