@@ -52,7 +52,8 @@ plugin that fails, in whatever way, fails one message, and its table's ``on_erro
 
 ``docs/plugins.md`` tells all of it, ``docs/tutorial.md`` how to begin.
 HTML is read as offsets into ``part.text()`` (``tokens``, ``tags``), URLs of running text too
-(``find_urls``), and changed by ``Edits.replace_spans``; ``editable_texts`` gives the parts.
+(``find_urls``), and changed by ``Edits.replace_spans``; ``editable_texts`` gives the parts,
+``unreachable_texts`` those that other programs may see and no edit reaches.
 '''
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ from .inspection.services import (
 )
 from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
-from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
+from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts, unreachable_texts
 from .inspection.urls import (
     HostList,
     absolute,
@@ -265,6 +266,7 @@ __all__ = [
     "squeezed",
     "tags",
     "tokens",
+    "unreachable_texts",
     "url_spans",
     "visible_text",
     "web_host",

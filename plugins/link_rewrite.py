@@ -56,6 +56,7 @@ from gateway.plugin import (
     shown_host,
     tags,
     tokens,
+    unreachable_texts,
     web_host,
 )
 
@@ -126,6 +127,8 @@ class LinkRewrite(Plugin):
             if spans and not edits.replace_spans(part, spans):
                 message.note("skipped_part", part.charset or part.transfer_encoding)
                 found.rewritten -= len(spans)
+        for part in unreachable_texts(message, HTML_TYPES | PLAIN_TYPES, self.options.attachments):
+            message.note("unreachable", part.origin.content_type)
         if found.hosts:
             message.note("links", str(found.links))
             message.note("rewritten", str(found.rewritten))

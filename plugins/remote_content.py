@@ -47,6 +47,7 @@ from gateway.plugin import (
     scheme_of,
     shown_host,
     tags,
+    unreachable_texts,
     url_spans,
     web_host,
 )
@@ -122,6 +123,8 @@ class RemoteContent(Plugin):
             pixels += work.pixels
             remote += work.remote
             hosts += work.hosts
+        for part in unreachable_texts(message, HTML_TYPES, self.options.attachments):
+            message.note("unreachable", part.origin.content_type)
         if pixels or remote:
             message.note("pixels", str(pixels))
             message.note("remote", str(remote))

@@ -34,6 +34,22 @@ def editable_texts(message: Message, types: frozenset[str], attachments: bool = 
         message.note("skipped_signed", str(cover.kind) if cover is not None else part.content_type)
 
 
+def unreachable_texts(message: Message, types: frozenset[str], attachments: bool = False) -> Iterator[Part]:
+    """Give the parts of these types that only some programs see, and that can't be edited.
+
+    They are those of other readings (:meth:`Message.walk`).  Attachments count as with
+    :func:`editable_texts`; what a signature covers is left out.
+    """
+    for part in message.walk():
+        if part.buffer is message.buffer or part.content_type not in types or part.children:
+            continue
+        # A part that is described twice says in its own header whether it is an attachment.
+        holder = part.outer if part.outer is not None and not part.outer.is_message else part
+        kept = attachments or holder is message.root or not _is_attachment(holder)
+        if kept and message.may_edit(part.origin):
+            yield part
+
+
 def _is_attachment(part: Part) -> bool:
     """Tell whether every program takes a part for an attachment."""
     if part.disposition != "attachment" or Defect.DUPLICATE_DISPOSITION not in part.defects:

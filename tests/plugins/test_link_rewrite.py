@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
@@ -234,6 +235,13 @@ def test_facts():
     _, ran = rewritten(message, allow=["ok.example"])
     assert ran.facts["links"] == "25" and ran.facts["rewritten"] == "24"
     assert len(ran.facts["hosts"].split()) == 10
+
+
+def test_what_only_other_programs_see_is_noted():
+    inner = base64.encodebytes(b"Content-Type: text/html\r\n\r\n<img src=https://t.example/>\r\n")
+    message = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + inner
+    result, ran = rewritten(message)
+    assert result == message and ran.facts == {"unreachable": "message/rfc822"}
 
 
 @pytest.mark.parametrize("message", [SIGNED, DKIM, ENCRYPTED, INLINE_PGP])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -172,6 +173,13 @@ def test_facts():
     assert ran.facts == {"pixels": "1", "remote": "0", "hosts": "t.example"}
     _, ran = cleaned(message, images=True)
     assert ran.facts == {"pixels": "1", "remote": "2", "hosts": "t.example i.example b.example"}
+
+
+def test_what_only_other_programs_see_is_noted():
+    inner = base64.encodebytes(b"Content-Type: text/html\r\n\r\n<img src=https://t.example/>\r\n")
+    message = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + inner
+    result, ran = cleaned(message)
+    assert result == message and ran.facts == {"unreachable": "message/rfc822"}
 
 
 @pytest.mark.parametrize("message", [SIGNED, DKIM])
