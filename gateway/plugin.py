@@ -90,7 +90,7 @@ from .inspection.html import (
     tags,
     tokens,
 )
-from .inspection.html_body import body_begins
+from .inspection.html_body import body_begins, body_ends
 from .inspection.mailauth.authentication import (
     Authentication,
     Sender,
@@ -224,6 +224,7 @@ __all__ = [
     "blotted",
     "bodies",
     "body_begins",
+    "body_ends",
     "bucket_problem",
     "claiming_results",
     "clean_url",
