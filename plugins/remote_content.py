@@ -15,6 +15,7 @@ within the message (``cid:``, ``data:``).
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
@@ -38,15 +39,18 @@ from gateway.plugin import (
     Verdict,
     absolute,
     clean_url,
+    decode_references,
     decode_with_offsets,
     domain_name,
     editable_texts,
     is_web,
+    lay_in,
     plain_css,
     quiet_tags,
     scheme_of,
     shown_host,
     tags,
+    tokens,
     unreachable_texts,
     url_spans,
     web_host,
@@ -75,6 +79,7 @@ _IN_MARKUP = re.compile(r"""(?:https?:)?//[^\s"'<>]{1,1000}""")
 #: What stands before the URL of a refresh.
 _DELAY = "0123456789.,; \t\r\n"
 _SIZE = re.compile(r"\s*\+?(\d{0,9}(?:\.\d{0,9})?)\s*(px|pt|em|%|)")
+_MARKUP = re.compile("<[^<>]*+>")
 _FUNCTION = re.compile(r"url\s{0,9}\(|\\", re.IGNORECASE)
 _NOTHING = re.compile(r"0{0,9}\.?0{1,9}%?")
 _HIDDEN = (("display", "none"), ("visibility", "hidden"), ("mso-hide", "all"))
@@ -153,10 +158,18 @@ class _Work:
         for piece in pieces:
             if piece.kind is Kind.RAW:
                 if piece.name == "style" and self.options.images:
-                    css = self._of_css(self.text[piece.start : piece.end])
-                    spans += [(piece.start + at, piece.start + to, new) for at, to, new in css]
+                    spans += self._of_style(piece.start, piece.end)
             elif self.base or _MAY_LOAD.search(self.text, piece.start, piece.end):
                 spans += self._of_tag(piece)
+        if self.options.images:
+            unclosed = [
+                one
+                for at, one in enumerate(pieces)
+                if one.name == "style"
+                and one.kind is Kind.START
+                and [after.kind for after in pieces[at + 1 : at + 2]] != [Kind.RAW]
+            ]
+            spans += self._of_unclosed(unclosed) if unclosed else []
         return _apart(spans)
 
     def _of_tag(self, tag: Token) -> list[Span]:
@@ -208,6 +221,38 @@ class _Work:
         spans = url_spans(css, self._unwanted)
         self.remote += len(spans)
         self._count(clean_url(css[start:end]) for start, end, _ in spans)
+        return spans
+
+    def _of_style(self, start: int, end: int) -> list[Span]:
+        """Return the replacements for the text of a style, and count them."""
+        css = self.text[start:end]
+        spans = self._of_css(css)
+        left = lay_in(css, spans)
+        if "&" in left or "<" in left:
+            # Within <svg> its references are decoded, and what tags divide is one.
+            inner = decode_references(_MARKUP.sub("", left))
+            found = url_spans(inner, self._unwanted)
+            if found:
+                self.remote += 1
+                self._count(clean_url(inner[at:to]) for at, to, _ in found)
+                return [(start, end, "")]
+        return [(start + at, start + to, new) for at, to, new in spans]
+
+    def _of_unclosed(self, styles: list[Token]) -> list[Span]:
+        """Return the replacements for styles that nothing closes: to browsers, all the rest is theirs."""
+        around = [
+            (one.content_start, one.content_end)
+            for one in tokens(self.text)
+            if one.kind in (Kind.CONDITIONAL, Kind.RAW) and one.closed
+        ]
+        spans: list[Span] = []
+        done = 0
+        for style in styles:
+            if style.end >= done:
+                at = bisect_right(around, (style.start, len(self.text))) - 1
+                inside = at >= 0 and style.start < around[at][1]
+                done = around[at][1] if inside else len(self.text)
+                spans += self._of_style(style.end, done)
         return spans
 
     def _count(self, urls: Iterable[str]) -> None:

@@ -132,6 +132,23 @@ def test_a_pixel_is_taken_out_with_all_that_it_loads():
         f"<title></title><style>a{{content:'/*';background:url({U});x:'*/'}}</style>",
         f"<select><style></select><img src={U}></style>",
         f"<style><img src={U}>",
+        '<style>p{background:url("ht\ttps://t.example/")}</style>',
+        "<style>p{background:url('ht\\9 tps://t.example/')}</style>",
+        "<style>p{background:url(ht\\9 tps://t.example/)}</style>",
+        "<style>@import 'ht\\A tps://t.example/';</style>",
+        '<style>@import "ht\ttps://t.example/";</style>',
+        "<style>@import '/\t/t.example/';</style>",
+        "<p style='background:url(&quot;ht&#9;tps://t.example/&quot;)'>",
+        "<p style=\"content:'url(';background:url(//t.example/);x:'y'\">",
+        "<p style=\"background:url('x\n');background:url(//t.example/)\">",
+        "<style>@import '///t.example/x';</style>",
+        "<style>@import '//%74.example/t.example';</style>",
+        "<style>@import '//[2001:db8::1]/t.example';</style>",
+        f"<p>hi<style>p{{background:url({U})}}",
+        f"<style></style><STYLE >p{{background:url({U})}}<p>",
+        f"<!--[if mso]><style>p{{background:url({U})}}<![endif]--><p>hi",
+        "<svg><style>p{background:url(&#104;ttps://t.example/)}</style></svg>",
+        "<svg><style>p{background:url(ht<g></g>tps://t.example/)}</style></svg>",
         f"<!--><img src={U}>-->",
     ],
 )
@@ -152,10 +169,18 @@ def test_all_that_is_loaded(html: str):
         "<style>v\\:* {behavior:url(#default#VML)} p { background: url(x.png) } /* a // b */</style>",
         f"<meta property=og:url content='{U}'><p>{U}</p>",
         f"<!-- <img src={U}> --><script>'<img src={U}>'</script>",
+        f"<!--[if mso]><style>p{{color:red}}<![endif]--><a href={U}>x</a>",
+        "<style>p:before{content:'a\tb';font:'x'} /* don't & won't */ p>a{background:url('x y.png')}</style>",
     ],
 )
 def test_what_is_not_loaded(html: str):
     assert in_html(html, images=True) == html
+
+
+def test_a_host_is_allowed_as_a_whole():
+    html = "<style>@import 'https://ok.example\t.t.example/';@import 'https://\tok.example/'</style>"
+    expected = html.replace("https://ok.example\t.t.example/", "data:,")
+    assert in_html(html, images=True, allow=["ok.example"]) == expected
 
 
 def test_allowed_hosts():
@@ -236,10 +261,32 @@ def test_nothing_to_do_is_refused():
 
 @pytest.mark.parametrize(
     "piece",
-    ["url(", "/*", "*/ /*", "\\", "<img style=':;'", "<img width=1 src=//a ", "//a ", "0", "url( ", ";:"],
+    [
+        "url(",
+        "/*",
+        "*/ /*",
+        "\\",
+        "<img style=':;'",
+        "<img width=1 src=//a ",
+        "//a ",
+        "0",
+        "url( ",
+        ";:",
+        "url('",
+        "'\"",
+        "<",
+        "&#",
+    ],
 )
 def test_hostile_text_takes_linear_time(piece: str):
     plugin = RemoteContent(RemoteContent.Options(images=True))
-    for before in ("", "<style>", "<p style='", "<img src=//a.example style='opacity:", "<img srcset='"):
+    for before in (
+        "",
+        "<style>",
+        "<!--[if x]><style><![endif]-->" * 1000,
+        "<p style='",
+        "<img src=//a.example style='opacity:",
+        "<img srcset='",
+    ):
         body = before + piece * (300_000 // len(piece)) + "'></style>"
         plugin.inspect(Message.of(f"Content-Type: text/html\r\n\r\n{body}".encode()), RECORD)
