@@ -53,6 +53,12 @@ U = "https://t.example/a.gif"
         'style="d\\69splay:none"',
         "style='display&#58;none'",
         "style=mso-hide:all",
+        'style="display:none;display:foo"',
+        'style="display:none!important;display:block"',
+        'style="opacity:0;opacity:x"',
+        'style="width:1px;height:1px;width:x;height:y"',
+        'style="width:.75pt;height:.01in"',
+        'style="width:calc(1px);height:calc( 0.2mm )"',
         "hidden",
     ],
 )
@@ -72,6 +78,12 @@ def test_pixels(attributes: str):
         f"<img src={U} width=100%>",
         f"<img src={U} style='opacity:1;width:10px'>",
         f"<img src={U} style='opacity:'>",
+        f"<img src={U} style='width:calc(1px + 99px);height:2pt'>",
+        f"<img src={U} style='width:1em;height:1cm'>",
+        f"<input type=text width=1 height=1 src={U}><input width=1 src={U}>",
+        f"<picture><source srcset={U}><img src=cid:x></picture>",
+        f"<picture></picture><source srcset={U}>",
+        f"<picture><source srcset={U}><img src=cid:x></picture><img width=1 src=cid:y>",
         "<img src=cid:x width=1 height=1>",
         "<img src=data:image/gif;base64,x width=1 height=1>",
         "<img src=x.gif width=1 height=1>",
@@ -81,6 +93,17 @@ def test_pixels(attributes: str):
 )
 def test_what_is_no_pixel(image: str):
     assert in_html(image) == image
+
+
+def test_pixels_of_other_tags():
+    html = f"<p>a<input type=Image width=1 height=1 src={U}>b</p>"
+    assert in_html(html) == html.replace(U, f'"{TRANSPARENT}"')
+    assert in_html(html, replacement="nothing") == "<p>ab</p>"
+    html = f"<picture><source srcset='{U}'><source srcset='cid:z, {U} 2x'><img width=1 src=cid:x></picture>"
+    assert "example" not in in_html(html) and "cid:x" in in_html(html)
+    assert "example" not in in_html(html.replace("cid:x", U), replacement="nothing")
+    message = crlf(f"Content-Type: text/html\n\n{html}\n")
+    assert cleaned(message)[1].facts == {"pixels": "1", "remote": "0", "hosts": "t.example"}
 
 
 def test_a_pixel_is_taken_out_with_all_that_it_loads():
@@ -111,6 +134,8 @@ def test_a_pixel_is_taken_out_with_all_that_it_loads():
         f"<iframe srcdoc='<img src={U}>'></iframe>",
         f"<meta http-equiv=refresh content='0;url={U}'>",
         f"<meta http-equiv=refresh content='0; {U}'>",
+        f"<meta http-equiv=refresh content='0;url&#9;={U}'>",
+        f"<meta http-equiv=refresh content='0;url\n=\n{U}'>",
         f"<input type=image src={U}>",
         f"<svg><image xlink:href={U}></image><use href={U}></svg>",
         f"<svg><image><set attributeName=href to={U}></image></svg>",
