@@ -128,11 +128,13 @@ from .inspection.urls import (
     clean_url,
     defanged,
     domain_name,
+    every_absolute,
     find_urls,
     is_web,
     scheme_of,
     shown_host,
     web_host,
+    worst_bases,
 )
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 from .inspection.visible import VisibleText, visible_text
@@ -236,6 +238,7 @@ __all__ = [
     "domain_name",
     "domains_of",
     "editable_texts",
+    "every_absolute",
     "extension_of",
     "file_names",
     "file_types",
@@ -271,5 +274,6 @@ __all__ = [
     "url_spans",
     "visible_text",
     "web_host",
+    "worst_bases",
     "write_results",
 ]

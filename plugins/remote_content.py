@@ -37,12 +37,12 @@ from gateway.plugin import (
     Span,
     Token,
     Verdict,
-    absolute,
     clean_url,
     decode_references,
     decode_with_offsets,
     domain_name,
     editable_texts,
+    every_absolute,
     is_web,
     lay_in,
     plain_css,
@@ -54,6 +54,7 @@ from gateway.plugin import (
     unreachable_texts,
     url_spans,
     web_host,
+    worst_bases,
 )
 
 #: One transparent pixel.
@@ -156,7 +157,7 @@ class _Work:
         self.text = text
         self.options = options
         self.allowed = allowed
-        self.base = ""
+        self.bases: list[str] = []
         self.pixels = self.remote = 0
         self.hosts: Counter[str] = Counter()
 
@@ -165,13 +166,13 @@ class _Work:
         names = None if self.options.images else _PICTURES | {"base", "input", "picture", "source"}
         pieces = list(tags(self.text, names, _QUIET))
         bases = (one.get("href") for one in pieces if one.name == "base")
-        self.base = next((clean_url(one.value) for one in bases if one is not None), "")
+        self.bases = worst_bases((one.value for one in bases if one is not None), self._is_remote)
         spans: list[Span] = []
         for piece in pieces:
             if piece.kind is Kind.RAW:
                 if piece.name == "style" and self.options.images:
                     spans += self._of_style(piece.start, piece.end)
-            elif self.base or _MAY_LOAD.search(self.text, piece.start, piece.end):
+            elif self.bases or _MAY_LOAD.search(self.text, piece.start, piece.end):
                 spans += self._of_tag(piece)
         if self.options.images:
             unclosed = [
@@ -254,7 +255,13 @@ class _Work:
         return [url for url in map(clean_url, urls) if self._unwanted(url)]
 
     def _unwanted(self, url: str) -> bool:
-        url = absolute(url, self.base)
+        return self._is_remote(url) if not self.bases else bool(self._remote_of(url))
+
+    def _remote_of(self, url: str) -> str:
+        """Return what a program may make of a URL that is not wanted; "" if nothing."""
+        return next(filter(self._is_remote, every_absolute(url, self.bases)), "")
+
+    def _is_remote(self, url: str) -> bool:
         return (is_web(url) and web_host(url) not in self.allowed) or scheme_of(url) in ("ftp", "file")
 
     def _of_css(self, css: str) -> list[Span]:
@@ -297,7 +304,9 @@ class _Work:
         return spans
 
     def _count(self, urls: Iterable[str]) -> None:
-        self.hosts.update(host for url in urls if (host := shown_host(absolute(url, self.base))))
+        if self.bases:
+            urls = [self._remote_of(url) or url for url in urls]
+        self.hosts.update(host for url in urls if (host := shown_host(url)))
 
     def _empty(self, tag: str, attribute: str) -> str:
         if attribute in ("content", "srcdoc"):

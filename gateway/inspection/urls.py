@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import urljoin
 
 #: What a browser takes out of a URL anywhere, and from its ends (WHATWG URL, 4.4).
@@ -12,6 +12,8 @@ _INVISIBLE = str.maketrans("", "", "\t\r\n")
 _ENDS = "".join(map(chr, range(0x21)))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*+):")
 _WEB = re.compile(r"(?:(?i:https?):)?[/\\]{2,}([^/\\?#]++)|(?i:https?):[/\\]?([^/\\?#]++)")
+_BASE = re.compile(r"(https?:|ftp:)[/\\]*+", re.IGNORECASE)
+_PATH = re.compile(r"[^?#]*+")
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_\-]*+)\.?)++")
 _PORT = re.compile(r":[0-9]{0,5}\Z")
 
@@ -56,13 +58,47 @@ def shown_host(url: str) -> str:
 
 
 def absolute(url: str, base: str) -> str:
-    """Return a cleaned URL against the ``href`` of ``<base>``; the URL itself if that can't be."""
+    """Return a cleaned URL against the ``href`` of ``<base>``; the URL itself if that can't be.
+
+    As browsers do it: a backslash is a slash, and two of them or more begin a host.
+    """
     if not base or scheme_of(url):
         return url
+    found = _BASE.match(base)
+    base = _with_slashes(base if found is None else f"{found[1]}//{base[found.end() :]}")
     try:
-        return urljoin(base, url)
+        return urljoin(base, _with_slashes(url))
     except ValueError:
         return url
+
+
+def _with_slashes(url: str) -> str:
+    path = _PATH.match(url)
+    end = path.end() if path is not None else 0
+    url = url[:end].replace("\\", "/") + url[end:]
+    return "//" + url.lstrip("/") if url.startswith("//") else url
+
+
+def every_absolute(url: str, bases: Sequence[str]) -> list[str]:
+    """Return what programs may make of a cleaned URL, whichever of the bases they take."""
+    scheme = scheme_of(url)
+    if not scheme:
+        found = [absolute(url, base) for base in bases]
+    else:
+        # With fewer than two slashes behind it, the scheme of the base itself says nothing.
+        rest = url[len(scheme) + 1 :]
+        relative = rest[:2].strip("/\\") != ""
+        found = [absolute(rest, base) for base in bases if relative and scheme_of(base) == scheme]
+    return [*found, url] if is_web(url) or not found else found
+
+
+def worst_bases(bases: Iterable[str], unwanted: Callable[[str], bool]) -> list[str]:
+    """Return the bases that tell the worst of a link: the first, and the first that is not wanted.
+
+    bases: in the order of the text, those that only some programs see among them.
+    """
+    known = [base for base in map(clean_url, bases) if base]
+    return known[:1] + [base for base in known[1:] if unwanted(base)][:1]
 
 
 class HostList:

@@ -8,6 +8,7 @@ import hmac
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from gateway.plugins.link_rewrite import LinkRewrite, verify
@@ -119,6 +120,40 @@ def test_what_only_looks_allowed_is_rewritten(url: str):
     assert "click.example.com/?u=" in in_html(f'<a href="{url}">', allow=["ok.example"])
 
 
+OK = '<base href="https://ok.example/x/">'
+BAD = '<base href="https://evil.example/">'
+
+
+@pytest.mark.parametrize(
+    ("base", "link", "url"),
+    [
+        (OK, "\\\\evil.example/", "https://evil.example/"),
+        (OK, "/\\evil.example/", "https://evil.example/"),
+        (OK, "///evil.example/", "https://evil.example/"),
+        (OK, "https:/evil.example/", "https:/evil.example/"),
+        (BAD, "https:ok.example/", "https://evil.example/ok.example/"),
+        (BAD, "https:/ok.example/?\\", "https://evil.example/ok.example/?\\"),
+        ('<base href="https:\\\\evil.example\\">', "ok.example/p", "https://evil.example/ok.example/p"),
+        ('<base href="https:evil.example/">', "ok.example/p", "https://evil.example/ok.example/p"),
+        ('<base href="\\\\evil.example\\">', "p", "https://evil.example/p"),
+        (f'<!--[if mso]><base href="cid:x"><![endif]-->{BAD}', "login", "https://evil.example/login"),
+        (f'<title><base href="cid:x"></title>{BAD}', "login", "https://evil.example/login"),
+        (f'<base href><base href="x">{OK}{BAD}', "login", "https://evil.example/login"),
+    ],
+)
+def test_a_relative_link_is_taken_by_the_worst_base(base: str, link: str, url: str):
+    html = f'{base}<a href="{link}">x</a>'
+    expected = f'{base}<a href="https://click.example.com/?u={quote(url, safe="")}">x</a>'
+    assert in_html(html, allow=["ok.example"]) == expected
+    assert in_html(html, mode="defang", allow=["ok.example"]).startswith(f'{base}<a href="hxxps://')
+
+
+@pytest.mark.parametrize("link", ["p", "/p", "//ok.example/", "https://ok.example/", "https:p/ok.example"])
+def test_a_relative_link_to_an_allowed_host_stays(link: str):
+    html = f'<base href="cid:x">{OK}<base href="https://www.ok.example/"><a href="{link}">'
+    assert (in_html(html, allow=["ok.example"]) == html) is not link.startswith("https:p")
+
+
 @pytest.mark.parametrize(
     ("text", "url"),
     [
@@ -136,8 +171,6 @@ def test_urls_of_plain_text(text: str, url: str):
     result = in_text(text)
     quoted = result.partition("?u=")[2]
     before, _, after = text.partition(url[:20])
-    from urllib.parse import unquote
-
     assert result.startswith(before + "https://click.example.com/?u=")
     assert unquote(quoted).startswith(url)
     assert result.count("https://") == 1 and after[-1:] in (url[-1:], result[-1])
@@ -332,7 +365,16 @@ def test_key_files_that_are_refused(tmp_path: Path, content: bytes | None):
 
 @pytest.mark.parametrize(
     "piece",
-    ["http://", "<http://a\n", "http://a)", "https://a ", "<a href=http://", "http://a.,;", "(((http://"],
+    [
+        "<base href=//a><a href=b>",
+        "http://",
+        "<http://a\n",
+        "http://a)",
+        "https://a ",
+        "<a href=http://",
+        "http://a.,;",
+        "(((http://",
+    ],
 )
 def test_hostile_text_takes_linear_time(piece: str):
     plugin = LinkRewrite(LinkRewrite.Options(template=PLAIN_TEMPLATE, max_links=1_000_000, visible=True))

@@ -123,6 +123,7 @@ def test_a_pixel_is_taken_out_with_all_that_it_loads():
         "<img src=file://t.example/x>",
         "<img src='&#104;ttp://t.example/x'>",
         "<base href='https://t.example/'><img src=x.gif>",
+        "<!--[if mso]><base href=cid:x><![endif]--><base href='https:\\\\t.example\\'><img src=x.gif>",
         f"<img src=cid:x srcset='cid:y, {U} 2x'>",
         f"<picture><source srcset='{U} 2x'></picture>",
         f"<table background='{U}'>",
