@@ -63,6 +63,7 @@ from gateway.plugin import (
 
 _NAMES = frozenset({"a", "area", "form", "base", "button", "input"})
 _NAMES |= frozenset({"v:shape", "v:rect", "v:roundrect", "v:oval", "v:line", "v:image"})
+_NAMES |= frozenset({"v:group", "v:polyline", "v:curve", "v:arc"})
 _LINKS = frozenset({"href", "xlink:href", "action", "formaction"})
 _FIELDS = ("url", "id", "signature")
 _TEMPLATE = re.compile(r"https?://[a-z0-9.\-]+(?::\d+)?/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ EVIL = "https%3A%2F%2Fevil.example%2F"
         (
             "<!--[if mso]><v:rect href='https://evil.example/'><![endif]-->",
             f"<!--[if mso]><v:rect href='https://click.example.com/?u={EVIL}'><![endif]-->",
+        ),
+        *(
+            (f'<{name} href="https://evil.example/">', f'<{name} href="https://click.example.com/?u={EVIL}">')
+            for name in ("v:group", "v:polyline", "v:curve", "v:arc")
         ),
         (
             '<a href="&#104;ttps://evil.example/?a=1&amp;b=2&copy=3">',
@@ -176,6 +181,41 @@ def test_urls_of_plain_text(text: str, url: str):
     assert result.count("https://") == 1 and after[-1:] in (url[-1:], result[-1])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see www.evil.example/a?b.", "see {http://www.evil.example/a?b}."),
+        (
+            "(WWW.evil.example) <www.evil.example:80>",
+            "({http://WWW.evil.example}) <{http://www.evil.example:80}>",
+        ),
+        ("www.b\u00fccher.example,", "{http://www.b\u00fccher.example},"),
+        ("http:\\\\evil.example\\a", "{http:\\\\evil.example\\a}"),
+        ("<https:/\\evil.example>", "<{https:/\\evil.example}>"),
+        ("www. www.a www..b www.a. awww.a.b @www.a.b www.a.b@c www.1.2 /www.a.b", None),
+        ("www.ok.example", None),
+    ],
+)
+def test_what_programs_make_links_of_in_plain_text(text: str, expected: str | None):
+    quoted = re.sub(
+        "{(.*?)}", lambda url: f"https://click.example.com/?u={quote(url[1], safe='')}", expected or text
+    )
+    assert in_text(text, allow=["ok.example"]) == quoted
+    once = in_text(text, mode="defang", allow=["ok.example"])
+    assert (once == text) is (expected is None)
+    assert in_text(once, mode="defang", allow=["ok.example"]) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https:/ \r\n/evil.example/", "ht \r\ntps:// \r\nevil. \r\nexample/", "HTTPS \r\n:\\\\evil.example/"],
+)
+def test_flowed_text_with_delsp_may_break_a_url_anywhere(text: str):
+    result = in_text(f"see {text} more", "text/plain; format=flowed; delsp=yes")
+    url = text.replace(" \r\n", "")
+    assert result == f"see https://click.example.com/?u={quote(url, safe='')} more"
+
+
 def test_flowed_text_with_delsp_has_urls_over_several_lines():
     text = "see https://evil.example/aaa \r\nbbb and \r\nmore"
     result = in_text(text, "text/plain; format=flowed; delsp=yes")
@@ -198,7 +238,9 @@ def test_defang():
     assert in_text("see http://evil.example/a.b.", mode="defang") == "see hxxp://evil[.]example/a.b."
 
 
-@pytest.mark.parametrize("between", ["/", "?", "?u=", "/x.y/", "#", "/http://", "\u00e9"])
+@pytest.mark.parametrize(
+    "between", ["/", "?", "?u=", "/(www.x.y/", "/http:\\\\x.y/", "/x.y/", "#", "/http://", "\u00e9"]
+)
 def test_no_link_is_left_within_a_defanged_one(between: str):
     text = f"http://a.example{between}HTTPS://b.example/c.d"
     once = in_text(text, mode="defang")
