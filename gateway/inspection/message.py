@@ -155,8 +155,13 @@ class Message:
         be edited; their ``origin`` is what may be.
         """
         yield from self.root.walk()
-        for reading in self._content.readings:
+        for reading in self.readings:
             yield from reading.walk()
+
+    @property
+    def readings(self) -> tuple[Part, ...]:
+        """The other readings that :meth:`walk` gives the parts of, each as the root of its tree."""
+        return self._content.readings
 
     @property
     def defects(self) -> list[tuple[Part, Defect]]:

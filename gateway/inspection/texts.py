@@ -40,8 +40,8 @@ def unreachable_texts(message: Message, types: frozenset[str], attachments: bool
     They are those of other readings (:meth:`Message.walk`).  Attachments count as with
     :func:`editable_texts`; what a signature covers is left out.
     """
-    for part in message.walk():
-        if part.buffer is message.buffer or part.content_type not in types or part.children:
+    for part in (part for reading in message.readings for part in reading.walk()):
+        if part.content_type not in types or part.children:
             continue
         # A part that is described twice says in its own header whether it is an attachment.
         holder = part.outer if part.outer is not None and not part.outer.is_message else part
