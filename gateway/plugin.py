@@ -52,7 +52,8 @@ plugin that fails, in whatever way, fails one message, and its table's ``on_erro
 
 ``docs/plugins.md`` tells all of it, ``docs/tutorial.md`` how to begin.
 HTML is read as offsets into ``part.text()`` (``tokens``, ``tags``), URLs of running text too
-(``find_urls``), and changed by ``Edits.replace_spans``; ``editable_texts`` gives the parts.
+(``find_urls``), and changed by ``Edits.replace_spans``; ``editable_texts`` gives the parts,
+``unreachable_texts`` those that other programs may see and no edit reaches.
 '''
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ from .inspection.html import (
     tags,
     tokens,
 )
-from .inspection.html_body import body_begins
+from .inspection.html_body import body_begins, body_ends
 from .inspection.mailauth.authentication import (
     Authentication,
     Sender,
@@ -120,18 +121,20 @@ from .inspection.services import (
 )
 from .inspection.shares import in_share
 from .inspection.signatures import Signed, SignedKind
-from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts
+from .inspection.texts import HTML_TYPES, PLAIN_TYPES, editable_texts, unreachable_texts
 from .inspection.urls import (
     HostList,
     absolute,
     clean_url,
     defanged,
     domain_name,
+    every_absolute,
     find_urls,
     is_web,
     scheme_of,
     shown_host,
     web_host,
+    worst_bases,
 )
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
 from .inspection.visible import VisibleText, visible_text
@@ -223,6 +226,7 @@ __all__ = [
     "blotted",
     "bodies",
     "body_begins",
+    "body_ends",
     "bucket_problem",
     "claiming_results",
     "clean_url",
@@ -234,6 +238,7 @@ __all__ = [
     "domain_name",
     "domains_of",
     "editable_texts",
+    "every_absolute",
     "extension_of",
     "file_names",
     "file_types",
@@ -265,8 +270,10 @@ __all__ = [
     "squeezed",
     "tags",
     "tokens",
+    "unreachable_texts",
     "url_spans",
     "visible_text",
     "web_host",
+    "worst_bases",
     "write_results",
 ]

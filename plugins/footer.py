@@ -35,6 +35,7 @@ from gateway.plugin import (
     SignedOptions,
     Verdict,
     bodies,
+    body_ends,
     for_part,
     squeezed,
 )
@@ -142,9 +143,17 @@ class Footer(Plugin):
         return _stands_in(self._squeezed, _own_lines(text))
 
     def _put_html(self, message: Message, part: Part, edits: Edits) -> None:
-        if _stands_in_html(part.text(), self._mark):
+        text = part.text()
+        if _stands_in_html(text, self._mark):
             message.note("already_there", part.content_type)
-        elif not edits.append_text(part, self._html, _END_OF_BODY):
+            return
+        place = body_ends(text)
+        before = _END_OF_BODY if place < len(text) else ""
+        if text[place:].lower().rfind(before) == 0:
+            put = edits.append_text(part, self._html, before)
+        else:
+            put = edits.replace_spans(part, [(place, place, self._html)])
+        if not put:
             message.note("skipped_part", part.charset or part.transfer_encoding)
 
 
@@ -177,13 +186,12 @@ def _stands_in(wanted: str, lines: list[str]) -> bool:
 
 def _stands_in_html(text: str, mark: str) -> bool:
     """Tell whether the mark stands somewhere outside of a quotation."""
-    place = text.find(mark)
-    if place < 0:
+    last = text.rfind(mark)
+    if last < 0:
         return False
     quoted = _QUOTATION.search(text)
-    if quoted is None or place < quoted.start():
+    if quoted is None or text.find(mark) < quoted.start():
         return True
-    last = text.rfind(mark)
     ends = [hit.end() for hit in _END_OF_QUOTATION.finditer(text)]
     if ends and len(ends) >= text.lower().count("<blockquote"):
         return last > ends[-1]

@@ -28,6 +28,7 @@ from gateway.plugin import (
     HTML_TYPES,
     OBJECTS,
     RUNNING_SCHEMES,
+    Edits,
     Message,
     Modify,
     Pass,
@@ -39,6 +40,7 @@ from gateway.plugin import (
     Verdict,
     editable_texts,
     lay_in,
+    unreachable_texts,
 )
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.\-]*")
@@ -102,9 +104,20 @@ class HtmlSanitise(Plugin):
             spans = self.spans(text, removed)
             if spans and not edits.replace_spans(part, spans):
                 raise ValueError(f"can't edit a part in {part.charset or part.transfer_encoding}")
+        self._check_readings(message, edits)
         if removed:
             message.note("removed", " ".join(f"{what}={count}" for what, count in removed.most_common(20)))
         return Modify(edits) if len(edits) else Pass()
+
+    def _check_readings(self, message: Message, edits: Edits) -> None:
+        """Raise ValueError if a program that reads the message otherwise finds anything active."""
+        if next(unreachable_texts(message, HTML_TYPES, self.options.attachments), None) is None:
+            return
+        # What is cut may be what another reading shows, too.
+        left = message.edited(edits) if len(edits) else message
+        for part in unreachable_texts(left, HTML_TYPES, self.options.attachments):
+            if self._sanitiser.spans(part.text(), Counter()):
+                raise ValueError(f"can't edit what other programs may see in a {part.origin.content_type}")
 
     def spans(self, text: str, removed: Counter[str]) -> list[Span]:
         """Return the replacements that leave nothing active; count in ``removed`` what they take.

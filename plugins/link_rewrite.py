@@ -45,22 +45,25 @@ from gateway.plugin import (
     SessionRecord,
     Span,
     Verdict,
-    absolute,
     clean_url,
     decode_references,
     defanged,
     domain_name,
     editable_texts,
+    every_absolute,
     find_urls,
     is_web,
     shown_host,
     tags,
     tokens,
+    unreachable_texts,
     web_host,
+    worst_bases,
 )
 
 _NAMES = frozenset({"a", "area", "form", "base", "button", "input"})
 _NAMES |= frozenset({"v:shape", "v:rect", "v:roundrect", "v:oval", "v:line", "v:image"})
+_NAMES |= frozenset({"v:group", "v:polyline", "v:curve", "v:arc"})
 _LINKS = frozenset({"href", "xlink:href", "action", "formaction"})
 _FIELDS = ("url", "id", "signature")
 _TEMPLATE = re.compile(r"https?://[a-z0-9.\-]+(?::\d+)?/")
@@ -126,6 +129,8 @@ class LinkRewrite(Plugin):
             if spans and not edits.replace_spans(part, spans):
                 message.note("skipped_part", part.charset or part.transfer_encoding)
                 found.rewritten -= len(spans)
+        for part in unreachable_texts(message, HTML_TYPES | PLAIN_TYPES, self.options.attachments):
+            message.note("unreachable", part.origin.content_type)
         if found.hosts:
             message.note("links", str(found.links))
             message.note("rewritten", str(found.rewritten))
@@ -138,13 +143,13 @@ class LinkRewrite(Plugin):
         """Return the replacements for the links of a text of HTML."""
         pieces = [one for one in tags(text, _NAMES) if one.kind is Kind.START and one.name in _NAMES]
         bases = [one.get("href") for one in pieces if one.name == "base"]
-        base = next((clean_url(one.value) for one in bases if one is not None), "")
+        known = worst_bases((one.value for one in bases if one is not None), self._is_rewritten)
         spans: dict[int, Span] = {}
         links = (each for one in pieces if one.name != "base" for each in one.attributes)
         for attribute in links:
             url = clean_url(attribute.value) if attribute.name in _LINKS else ""
             if url and not url.startswith("#"):
-                new = self._rewritten(absolute(url, base), found)
+                new = self._rewritten(self._worst(url, known) if known else url, found)
                 if new is not None:
                     spans[attribute.start] = attribute.replaced(new)
         if self.options.visible:
@@ -167,12 +172,23 @@ class LinkRewrite(Plugin):
 
     # -- what they become --------------------------------------------------
 
+    def _worst(self, url: str, bases: list[str]) -> str:
+        """Return where a link leads by the base that some program takes: where it may not, if any does."""
+        urls = every_absolute(url, bases)
+        return next(filter(self._is_rewritten, urls), urls[0])
+
+    def _is_rewritten(self, url: str) -> bool:
+        return is_web(url) and not self._stays(url)
+
+    def _stays(self, url: str) -> bool:
+        return web_host(url) in self._allowed or bool(self._own and url.lower().startswith(self._own))
+
     def _rewritten(self, url: str, found: _Found) -> str | None:
         """Return what a link becomes; None if it stays."""
         if not is_web(url):
             return None
         found.count(url, self.options.max_links)
-        if web_host(url) in self._allowed or (self._own and url.lower().startswith(self._own)):
+        if self._stays(url):
             return None
         found.rewritten += 1
         if self.options.mode == "defang":

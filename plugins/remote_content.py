@@ -15,6 +15,7 @@ within the message (``cid:``, ``data:``).
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
@@ -36,19 +37,24 @@ from gateway.plugin import (
     Span,
     Token,
     Verdict,
-    absolute,
     clean_url,
+    decode_references,
     decode_with_offsets,
     domain_name,
     editable_texts,
+    every_absolute,
     is_web,
+    lay_in,
     plain_css,
     quiet_tags,
     scheme_of,
     shown_host,
     tags,
+    tokens,
+    unreachable_texts,
     url_spans,
     web_host,
+    worst_bases,
 )
 
 #: One transparent pixel.
@@ -72,8 +78,21 @@ _QUIET = quiet_tags(
 _CANDIDATE = re.compile(r"[^\s,;]++")
 _IN_MARKUP = re.compile(r"""(?:https?:)?//[^\s"'<>]{1,1000}""")
 #: What stands before the URL of a refresh.
-_DELAY = "0123456789.,; \t\r\n"
-_SIZE = re.compile(r"\s*\+?(\d{0,9}(?:\.\d{0,9})?)\s*(px|pt|em|%|)")
+_DELAY = "0123456789.,; \t\r\n\f"
+_SIZE = re.compile(r"\s*\+?(\d{0,9}(?:\.\d{0,9})?)\s*(px|pt|pc|in|cm|mm|q|em|%|)")
+_CALC = re.compile(r"\s*calc\(([^()+*/-]*+)\)")
+#: Of a size, by its unit.
+_PIXELS = {
+    "": 1.0,
+    "px": 1.0,
+    "pt": 4 / 3,
+    "pc": 16.0,
+    "in": 96.0,
+    "cm": 96 / 2.54,
+    "mm": 96 / 25.4,
+    "q": 24 / 25.4,
+}
+_MARKUP = re.compile("<[^<>]*+>")
 _FUNCTION = re.compile(r"url\s{0,9}\(|\\", re.IGNORECASE)
 _NOTHING = re.compile(r"0{0,9}\.?0{1,9}%?")
 _HIDDEN = (("display", "none"), ("visibility", "hidden"), ("mso-hide", "all"))
@@ -122,6 +141,8 @@ class RemoteContent(Plugin):
             pixels += work.pixels
             remote += work.remote
             hosts += work.hosts
+        for part in unreachable_texts(message, HTML_TYPES, self.options.attachments):
+            message.note("unreachable", part.origin.content_type)
         if pixels or remote:
             message.note("pixels", str(pixels))
             message.note("remote", str(remote))
@@ -136,29 +157,39 @@ class _Work:
         self.text = text
         self.options = options
         self.allowed = allowed
-        self.base = ""
+        self.bases: list[str] = []
         self.pixels = self.remote = 0
         self.hosts: Counter[str] = Counter()
 
     def spans(self) -> list[Span]:
         """Return the replacements that leave the text without remote content."""
-        names = None if self.options.images else _PICTURES | {"base"}
+        names = None if self.options.images else _PICTURES | {"base", "input", "picture", "source"}
         pieces = list(tags(self.text, names, _QUIET))
         bases = (one.get("href") for one in pieces if one.name == "base")
-        self.base = next((clean_url(one.value) for one in bases if one is not None), "")
+        self.bases = worst_bases((one.value for one in bases if one is not None), self._is_remote)
         spans: list[Span] = []
         for piece in pieces:
             if piece.kind is Kind.RAW:
                 if piece.name == "style" and self.options.images:
-                    css = self._of_css(self.text[piece.start : piece.end])
-                    spans += [(piece.start + at, piece.start + to, new) for at, to, new in css]
-            elif self.base or _MAY_LOAD.search(self.text, piece.start, piece.end):
+                    spans += self._of_style(piece.start, piece.end)
+            elif self.bases or _MAY_LOAD.search(self.text, piece.start, piece.end):
                 spans += self._of_tag(piece)
+        if self.options.images:
+            unclosed = [
+                one
+                for at, one in enumerate(pieces)
+                if one.name == "style"
+                and one.kind is Kind.START
+                and [after.kind for after in pieces[at + 1 : at + 2]] != [Kind.RAW]
+            ]
+            spans += self._of_unclosed(unclosed) if unclosed else []
+        elif any(one.name == "source" for one in pieces):
+            spans += self._of_pictures(pieces)
         return _apart(spans)
 
     def _of_tag(self, tag: Token) -> list[Span]:
         found = [(one, urls) for one in tag.attributes if (urls := self._loads(tag, one))]
-        if tag.name in _PICTURES and found and self.options.pixels and is_unseen(tag):
+        if found and self.options.pixels and _is_picture(tag) and is_unseen(tag):
             self.pixels += 1
             self._count(urls[0] for _, urls in found)
             if self.options.replacement == "nothing":
@@ -180,6 +211,33 @@ class _Work:
                     spans += [(begin + offsets[at], begin + offsets[to], new) for at, to, new in found_in]
         return spans
 
+    def _of_pictures(self, pieces: list[Token]) -> list[Span]:
+        """Return the replacements for what <picture> shows in place of an image that is a pixel."""
+        spans: list[Span] = []
+        sources: list[Token] | None = None
+        for piece in pieces:
+            if piece.name == "picture":
+                sources = []
+            elif piece.name == "source" and sources is not None:
+                sources.append(piece)
+            elif piece.name in _PICTURES:
+                if sources and is_unseen(piece):
+                    spans += self._of_sources(piece, sources)
+                sources = None
+        return spans
+
+    def _of_sources(self, image: Token, sources: list[Token]) -> list[Span]:
+        found = [
+            (one, urls)
+            for source in sources
+            for one in source.attributes
+            if (urls := self._loads(source, one))
+        ]
+        counted = any(self._loads(image, one) for one in image.attributes)
+        self.pixels += bool(found) and not counted
+        self._count(urls[0] for _, urls in found)
+        return [one.replaced(self._empty("source", one.name)) for one, _ in found]
+
     def _loads(self, tag: Token, attribute: Attribute) -> list[str]:
         """Return the remote URLs that an attribute makes a program load."""
         name, value = attribute.name, attribute.value
@@ -189,7 +247,7 @@ class _Work:
             urls = [value]
         elif name == "content" and tag.get("http-equiv") is not None:
             rest = value.lstrip(_DELAY)
-            urls = [rest[3:].lstrip(" =\"'") if rest[:3].lower() == "url" else rest]
+            urls = [rest[3:].lstrip(" \t\r\n\f=\"'") if rest[:3].lower() == "url" else rest]
         elif name == "srcdoc":
             urls = _IN_MARKUP.findall(value)
         else:
@@ -197,7 +255,13 @@ class _Work:
         return [url for url in map(clean_url, urls) if self._unwanted(url)]
 
     def _unwanted(self, url: str) -> bool:
-        url = absolute(url, self.base)
+        return self._is_remote(url) if not self.bases else bool(self._remote_of(url))
+
+    def _remote_of(self, url: str) -> str:
+        """Return what a program may make of a URL that is not wanted; "" if nothing."""
+        return next(filter(self._is_remote, every_absolute(url, self.bases)), "")
+
+    def _is_remote(self, url: str) -> bool:
         return (is_web(url) and web_host(url) not in self.allowed) or scheme_of(url) in ("ftp", "file")
 
     def _of_css(self, css: str) -> list[Span]:
@@ -207,8 +271,42 @@ class _Work:
         self._count(clean_url(css[start:end]) for start, end, _ in spans)
         return spans
 
+    def _of_style(self, start: int, end: int) -> list[Span]:
+        """Return the replacements for the text of a style, and count them."""
+        css = self.text[start:end]
+        spans = self._of_css(css)
+        left = lay_in(css, spans)
+        if "&" in left or "<" in left:
+            # Within <svg> its references are decoded, and what tags divide is one.
+            inner = decode_references(_MARKUP.sub("", left))
+            found = url_spans(inner, self._unwanted)
+            if found:
+                self.remote += 1
+                self._count(clean_url(inner[at:to]) for at, to, _ in found)
+                return [(start, end, "")]
+        return [(start + at, start + to, new) for at, to, new in spans]
+
+    def _of_unclosed(self, styles: list[Token]) -> list[Span]:
+        """Return the replacements for styles that nothing closes: to browsers, all the rest is theirs."""
+        around = [
+            (one.content_start, one.content_end)
+            for one in tokens(self.text)
+            if one.kind in (Kind.CONDITIONAL, Kind.RAW) and one.closed
+        ]
+        spans: list[Span] = []
+        done = 0
+        for style in styles:
+            if style.end >= done:
+                at = bisect_right(around, (style.start, len(self.text))) - 1
+                inside = at >= 0 and style.start < around[at][1]
+                done = around[at][1] if inside else len(self.text)
+                spans += self._of_style(style.end, done)
+        return spans
+
     def _count(self, urls: Iterable[str]) -> None:
-        self.hosts.update(host for url in urls if (host := shown_host(absolute(url, self.base))))
+        if self.bases:
+            urls = [self._remote_of(url) or url for url in urls]
+        self.hosts.update(host for url in urls if (host := shown_host(url)))
 
     def _empty(self, tag: str, attribute: str) -> str:
         if attribute in ("content", "srcdoc"):
@@ -217,34 +315,46 @@ class _Work:
         return TRANSPARENT if seen and self.options.replacement == "transparent" else EMPTY_URL
 
 
+def _is_picture(tag: Token) -> bool:
+    if tag.name != "input":
+        return tag.name in _PICTURES
+    kind = tag.get("type")
+    return kind is not None and kind.value.strip().lower() == "image"
+
+
 def is_unseen(tag: Token) -> bool:
     """Tell whether an image is not to be seen: by its size, its style, or ``hidden``."""
     style = tag.get("style")
-    wanted: dict[str, str] = {}
+    # One that is declared twice counts twice: which one a program takes is not known.
+    wanted: dict[str, list[str]] = {}
     for declaration in plain_css(style.value).split(";") if style is not None else ():
         name, _, value = declaration.partition(":")
-        wanted[name.strip()] = value.replace("!important", "").strip()
-    if tag.get("hidden") or any(wanted.get(name) == value for name, value in _HIDDEN):
+        wanted.setdefault(name.strip(), []).append(value.replace("!important", "").strip())
+    if tag.get("hidden") or any(value in wanted.get(name, ()) for name, value in _HIDDEN):
         return True
-    if _NOTHING.fullmatch(wanted.get("opacity", "")):
+    if any(map(_NOTHING.fullmatch, wanted.get("opacity", ()))):
         return True
     sizes = []
     for name in ("width", "height"):
         attribute = tag.get(name)
-        given = wanted.get(name) or (attribute.value if attribute is not None else "")
-        sizes.append(min(_size(given), _size(wanted.get(f"max-{name}", ""))))
-    return min(sizes) == 0 or (min(sizes) <= 1 and max(sizes) in (1, _NO_SIZE))
+        given = wanted.get(name) or [attribute.value if attribute is not None else ""]
+        sizes.append(min(map(_size, [*given, *wanted.get(f"max-{name}", ())])))
+    return min(sizes) == 0 or (min(sizes) <= 1 and not 1 < max(sizes) < _NO_SIZE)
 
 
 _NO_SIZE = 1e9
 
 
 def _size(value: str) -> float:
-    found = _SIZE.match(value.lower())
+    value = value.lower()
+    calculated = _CALC.match(value)
+    found = _SIZE.match(calculated[1] if calculated is not None else value)
     if found is None or not found[1].strip("."):
         return _NO_SIZE
     size = float(found[1])
-    return size if size == 0 or found[2] in ("px", "") else _NO_SIZE
+    if size and found[2] not in _PIXELS:
+        return _NO_SIZE
+    return size * _PIXELS.get(found[2], 0)
 
 
 def _apart(spans: list[Span]) -> list[Span]:

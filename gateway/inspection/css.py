@@ -10,12 +10,17 @@ from .html import Span, lay_in
 from .urls import clean_url
 
 _ESCAPE = re.compile(r"\\(?:([0-9A-Fa-f]{1,6})(?:\r\n|[ \t\r\n\f])?|(\r\n|[\r\n\f])|(.))", re.DOTALL)
+#: Tab, LF and CR: URLs lose them.
+_DROPPED = (9, 10, 13)
 _NOT_SHOWN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u200b-\u200f\ufeff]")
-#: A URL in its function, or one that tells so itself, wherever it stands (image-set, @import).
+#: A URL in its function, a string, or a URL that tells so itself, wherever it stands (image-set).
+#: A string is only looked at, for what opens one here may be what closes one to others.
 _URL = re.compile(
-    r"""url\([\s]*+["']?+([^\s"'()]*+)|((?:(?:https?|ftp|file):|(?<![:\w/*\\])[/\\](?=[/\\]\w))[^\s"'()<>;,]*+)""",
+    r"""url\(\s*+(?!["'\s])([^\s"'()]*+)|(url\(\s*+)?+(?:"(?=([^"\r\n\f]*+))|'(?=([^'\r\n\f]*+)))"""
+    r"""|((?:(?:https?|ftp|file):|(?<![:\w/*\\])[/\\](?=[/\\]++[\w\[%@:]))[^\s"'()<>;,]*+)""",
     re.IGNORECASE,
 )
+_TELLS = re.compile(r"(?:https?|ftp|file):|[/\\]{2}", re.IGNORECASE)
 #: What nothing can be loaded from.
 EMPTY_URL = "data:,"
 
@@ -43,6 +48,8 @@ def _without_comments(css: str) -> str:
 def _resolved(found: re.Match[str]) -> str:
     if found[1] is not None:
         code = int(found[1], 16)
+        if code in _DROPPED:
+            return ""
         return chr(code) if 0 < code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else "\ufffd"
     return found[3] or ""
 
@@ -53,14 +60,24 @@ def url_spans(css: str, unwanted: Callable[[str], bool]) -> list[Span]:
     They are also taken out of strings and comments.  A style that hides one of them by
     escapes or by comments is emptied as a whole.
     """
-    spans: list[Span] = []
-    for found in _URL.finditer(css):
-        group = 1 if found[1] is not None else 2
-        if unwanted(clean_url(found[group])):
-            spans.append((*found.span(group), EMPTY_URL))
+    spans = _plain_spans(css, unwanted)
     if "\\" in css or "*/" in css:
         left = lay_in(css, spans)
         for hidden in (_ESCAPE.sub(_resolved, left), _without_comments(left), plain_css(left)):
-            if any(unwanted(clean_url(one[1] or one[2] or "")) for one in _URL.finditer(hidden)):
+            if _plain_spans(hidden, unwanted):
                 return [(0, len(css), "")]
+    return spans
+
+
+def _plain_spans(css: str, unwanted: Callable[[str], bool]) -> list[Span]:
+    spans: list[Span] = []
+    for found in _URL.finditer(css):
+        group = found.lastindex or 1
+        if spans and found.start(group) < spans[-1][1]:
+            continue
+        url = clean_url(found[group])
+        if group in (3, 4) and not found[2] and ("\t" not in found[group] or not _TELLS.match(url)):
+            continue
+        if unwanted(url):
+            spans.append((*found.span(group), EMPTY_URL))
     return spans

@@ -1,8 +1,10 @@
-"""Where the body of an HTML document begins, read as a browser reads it."""
+"""Where the body of an HTML document begins and ends, read as a browser reads it."""
 
 from __future__ import annotations
 
 import re
+
+from .html import Kind, tokens
 
 _WS = r" \t\n\f\r"
 _BLANK = re.compile(f"[{_WS}]*+")
@@ -63,3 +65,53 @@ def _step(text: str, place: int) -> tuple[int, bool]:
     if end is None or (name == "script" and "<!--" in text[tag.end() : end.start()]):
         return 0, False
     return end.start(), False  # its end tag is the next step
+
+
+# -- the end -------------------------------------------------------------------
+
+_END = "</body"
+#: What stands from there on in nearly all documents: nothing that ends a script or a comment.
+_PLAIN_END = re.compile(rf"(?:</body[{_WS}]*+>[{_WS}]*+(?:</html[{_WS}]*+>[{_WS}]*+)?+)?+\Z", re.IGNORECASE)
+#: Where it nearly always stands: that much at the end.
+_TAIL = 1000
+
+
+def body_ends(text: str) -> int:
+    """Return where the body ends: before its last end tag, or before a tag or comment without end.
+
+    A </body> in a comment, a script or an attribute is none.  Linear in the text's length.
+    """
+    tail = max(0, len(text) - _TAIL)
+    hit = text[tail:].lower().rfind(_END)
+    if hit < 0:
+        tail, hit = 0, text.lower().rfind(_END)
+    place = tail + hit if hit >= 0 else len(text)
+    if _PLAIN_END.match(text, place) and _is_in_text(text, place):
+        return place
+    return _end_by_tokens(text)
+
+
+def _is_in_text(text: str, place: int) -> bool:
+    """Tell whether a place is surely in no tag and no comment; much faster than reading them all."""
+    between = text[text.rfind(">", 0, place) + 1 : place]
+    if "<" in between or '"' in between or "'" in between:
+        return False
+    for quote in "\"'":
+        # Within a value the last quote is the one that opens it: "=" and blanks stand before it.
+        last = text.rfind(quote, 0, place)
+        if last >= 0 and text[last - 1] in "= \t\n\f\r":
+            return False
+    opened = text.rfind("<!--", 0, place)
+    return opened < 0 or text.rfind("-->", opened, place) >= 0
+
+
+def _end_by_tokens(text: str) -> int:
+    found, shown = -1, 0
+    for token in tokens(text):
+        if not token.closed:
+            return found if found >= 0 else token.start
+        if token.kind is Kind.CDATA and token.end > shown:  # a comment to browsers
+            shown = text.find(">", token.end) + 1 or len(text)
+        elif token.kind is Kind.END and token.name == "body" and token.start >= shown:
+            found = token.start
+    return found if found >= 0 else len(text)

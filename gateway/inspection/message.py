@@ -55,6 +55,9 @@ class Content:
         ]
         return tuple(dict.fromkeys(found))
 
+    def edited(self, edits: Edits) -> Content:
+        return Content(edits.apply(), self._limits)
+
 
 class Message:
     """One message, or with ``partial`` or ``section`` a piece of one, on its way.
@@ -152,8 +155,13 @@ class Message:
         be edited; their ``origin`` is what may be.
         """
         yield from self.root.walk()
-        for reading in self._content.readings:
+        for reading in self.readings:
             yield from reading.walk()
+
+    @property
+    def readings(self) -> tuple[Part, ...]:
+        """The other readings that :meth:`walk` gives the parts of, each as the root of its tree."""
+        return self._content.readings
 
     @property
     def defects(self) -> list[tuple[Part, Defect]]:
@@ -198,6 +206,10 @@ class Message:
     def edits(self) -> Edits:
         """Return an empty set of edits of this message, to be filled and given to Modify."""
         return Edits(self.root)
+
+    def edited(self, edits: Edits) -> Message:
+        """Return the message as edits leave it, to be looked at once more."""
+        return Message(self._content.edited(edits), self._start, self._edit_signed)
 
     def note(self, key: str, value: str) -> None:
         """Add a fact to the log line of this run.  Kept short; at most twenty of them."""

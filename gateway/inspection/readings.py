@@ -23,6 +23,8 @@ _MOST_FIELDS = 4
 
 def find_readings(root: Part, limits: Limits | None = None) -> tuple[Part, ...]:
     """Return the other readings of a message's parts, each as the root of a tree of its own."""
+    if not (root.children or root.defects or root.is_message):
+        return ()
     limits = limits or Limits()
     found: list[Part] = []
     size = len(root.buffer) * _MOST_SIZE + 4096

@@ -21,6 +21,7 @@ from .transfer import (
 )
 from .words import decode_quoted_printable, stands_alone
 
+_TAIL = 1000
 _QUOTED_LINE = 75  # and the "=" of a soft line break
 
 
@@ -126,7 +127,13 @@ def _line_end_in(part: Part, content: bytes, eol: bytes) -> bytes:
 
 
 def _place(content: bytes, before: bytes) -> int:
-    hit = content.lower().rfind(before.lower()) if before else -1
+    if not before:
+        return len(content)
+    tail = max(0, len(content) - _TAIL)  # where it nearly always stands
+    hit = content[tail:].lower().rfind(before.lower())
+    if hit >= 0:
+        return tail + hit
+    hit = content.lower().rfind(before.lower())
     return hit if hit >= 0 else len(content)
 
 

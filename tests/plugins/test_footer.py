@@ -10,10 +10,12 @@ import pytest
 from gateway.plugins.footer import Footer
 from hypothesis import given, settings
 from pydantic import ValidationError
+from selectolax.lexbor import LexborHTMLParser
 
 from gateway.core.facts import PluginRan
 from gateway.core.record import SessionRecord
 from gateway.core.steps import CLIENT, BodyStart, Stage
+from gateway.inspection.html_body import _end_by_tokens, body_ends
 from gateway.inspection.message import Content
 from gateway.inspection.parts import Part, parse
 from gateway.plugin import Message, Modify, Pass
@@ -30,6 +32,7 @@ from tests.inspection.samples import (
     crlf,
 )
 from tests.inspection.support import judge, loaded
+from tests.inspection.test_html import soups as html_soups
 from tests.inspection.test_parts import soups
 
 TEXT = "-- \nExample Ltd <info@example.org>"
@@ -259,6 +262,41 @@ def test_a_message_with_bare_line_feeds_keeps_them():
     message = ALTERNATIVE.replace(b"\r\n", b"\n")
     result, _ = footed(message)
     assert result != message and b"\r" not in result
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ("<p>hi", "</body></html><!-- </body> -->"),
+        ("<p>hi", "</BODY ></html>\n"),
+        ("<p>hi", "</body><p title='</body>'>"),
+        ("<p>hi", "</body><script>'</body>'</script>"),
+        ("<p>hi", "</body><![CDATA[</body>"),
+        ("<p title='</body>'>hi", ""),
+        ('<p title="</body></html>">hi', ""),
+        ("<p>hi", "<!-- x"),
+        ("<p>hi", "<!-- x</body></html>"),
+        ("<p>hi", "<p title='></body></html>"),
+        ("<p>hi", "<p title = \">' x</body></html>"),
+        ("<p>hi<p title=x </body></html>", ""),
+        ("<p>hi", "</body></html><!-- <script>"),
+        ("<style>a</style><!-- x --><p title='='>it's \u0130", "</body>"),
+    ],
+)
+def test_html_gets_it_where_it_is_seen(before: str, behind: str):
+    message = f"Content-Type: text/html; charset=utf-8\r\n\r\n{before}{behind}".encode()
+    result, _ = footed(message)
+    assert result.startswith(f"{before}<div class".encode(), message.index(b"\r\n\r\n") + 4)
+    assert result.endswith(f"</div>\r\n{behind}".encode()) and footed(result)[0] == result
+    shown = LexborHTMLParser(parse(result).text()).css("body > div[class], body > p > div[class]")
+    assert len(shown) == 1 or "<p " in before
+
+
+@given(html_soups)
+@settings(max_examples=300, deadline=None)
+def test_the_end_is_the_same_however_it_is_found(html: str):
+    for text in (html, f"{html}</body>", f"{html}</body></html>"):
+        assert body_ends(text) == _end_by_tokens(text)
 
 
 @given(soups)

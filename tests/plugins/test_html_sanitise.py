@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from gateway.plugins.html_sanitise import HtmlSanitise
@@ -464,6 +466,47 @@ def test_a_part_that_can_not_be_edited_is_a_failure():
     message = crlf("Content-Type: text/html; charset=nosuch\n\n<script>x</script>\n")
     judgement = judge(message, loaded(HtmlSanitise(HtmlSanitise.Options())))
     assert "can't edit a part in nosuch" in str(judgement.runs[0])
+
+
+INNER = crlf("Content-Type: text/html\n\n<script>x</script>\n")
+PARTS = b"Content-Type: multipart/mixed; boundary=b\r\n"
+BASE64 = b"Content-Transfer-Encoding: base64\r\n\r\n"
+OTHERWISE_READ: list[Callable[[bytes], bytes]] = [
+    lambda inner: b"Content-Type: message/rfc822\r\n" + BASE64 + base64.encodebytes(inner),
+    lambda inner: PARTS + BASE64 + base64.encodebytes(b"--b\r\n" + inner + b"\r\n--b--\r\n"),
+    lambda inner: PARTS + b"\r\n--b\r\n\r\nx\r\n--b--\r\n--b\r\n" + inner + b"\r\n--b--\r\n",
+    lambda inner: b"Content-Type: image/png\r\n" + inner,
+]
+
+
+@pytest.mark.parametrize("message", OTHERWISE_READ)
+@pytest.mark.parametrize("mode", ["cut", "strict"])
+def test_what_only_other_programs_see_is_a_failure_if_it_is_active(
+    message: Callable[[bytes], bytes], mode: Literal["cut", "strict"]
+):
+    judgement = judge(message(INNER), loaded(HtmlSanitise(HtmlSanitise.Options(mode=mode))))
+    assert "can't edit what other programs may see" in str(judgement.runs[0])
+    harmless = message(INNER.replace(b"script", b"p"))
+    assert cleaned(harmless, mode=mode)[0] == harmless
+
+
+def test_what_is_cut_is_also_cut_in_another_reading():
+    message = crlf(
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/html\n\n"
+        "<p>a<script>x</script></p>\n--bc\n--b--\n"
+    )
+    assert len(list(Message.of(message).walk())) > 2
+    assert cleaned(message)[0] == message.replace(b"<script>x</script>", b"")
+
+
+def test_another_reading_of_an_attachment_or_of_what_is_signed_is_left_alone():
+    attached = PARTS + b"\r\n--b\r\nContent-Disposition: attachment\r\n"
+    attached += b"Content-Type: image/png\r\n" + INNER + b"\r\n--b--\r\n"
+    assert cleaned(attached)[0] == attached
+    signed = DKIM.replace(b"\r\n\r\n", b"\r\n" + OTHERWISE_READ[0](INNER), 1)
+    assert cleaned(signed)[0] == signed
+    plugin = loaded(HtmlSanitise(HtmlSanitise.Options(edit_signed=True)))
+    assert "can't edit what other" in str(judge(signed, plugin).runs[0])
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import re
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from gateway.plugins.link_rewrite import LinkRewrite, verify
@@ -63,6 +66,10 @@ EVIL = "https%3A%2F%2Fevil.example%2F"
             "<!--[if mso]><v:rect href='https://evil.example/'><![endif]-->",
             f"<!--[if mso]><v:rect href='https://click.example.com/?u={EVIL}'><![endif]-->",
         ),
+        *(
+            (f'<{name} href="https://evil.example/">', f'<{name} href="https://click.example.com/?u={EVIL}">')
+            for name in ("v:group", "v:polyline", "v:curve", "v:arc")
+        ),
         (
             '<a href="&#104;ttps://evil.example/?a=1&amp;b=2&copy=3">',
             f'<a href="https://click.example.com/?u={EVIL}%3Fa%3D1%26b%3D2%26copy%3D3">',
@@ -118,6 +125,40 @@ def test_what_only_looks_allowed_is_rewritten(url: str):
     assert "click.example.com/?u=" in in_html(f'<a href="{url}">', allow=["ok.example"])
 
 
+OK = '<base href="https://ok.example/x/">'
+BAD = '<base href="https://evil.example/">'
+
+
+@pytest.mark.parametrize(
+    ("base", "link", "url"),
+    [
+        (OK, "\\\\evil.example/", "https://evil.example/"),
+        (OK, "/\\evil.example/", "https://evil.example/"),
+        (OK, "///evil.example/", "https://evil.example/"),
+        (OK, "https:/evil.example/", "https:/evil.example/"),
+        (BAD, "https:ok.example/", "https://evil.example/ok.example/"),
+        (BAD, "https:/ok.example/?\\", "https://evil.example/ok.example/?\\"),
+        ('<base href="https:\\\\evil.example\\">', "ok.example/p", "https://evil.example/ok.example/p"),
+        ('<base href="https:evil.example/">', "ok.example/p", "https://evil.example/ok.example/p"),
+        ('<base href="\\\\evil.example\\">', "p", "https://evil.example/p"),
+        (f'<!--[if mso]><base href="cid:x"><![endif]-->{BAD}', "login", "https://evil.example/login"),
+        (f'<title><base href="cid:x"></title>{BAD}', "login", "https://evil.example/login"),
+        (f'<base href><base href="x">{OK}{BAD}', "login", "https://evil.example/login"),
+    ],
+)
+def test_a_relative_link_is_taken_by_the_worst_base(base: str, link: str, url: str):
+    html = f'{base}<a href="{link}">x</a>'
+    expected = f'{base}<a href="https://click.example.com/?u={quote(url, safe="")}">x</a>'
+    assert in_html(html, allow=["ok.example"]) == expected
+    assert in_html(html, mode="defang", allow=["ok.example"]).startswith(f'{base}<a href="hxxps://')
+
+
+@pytest.mark.parametrize("link", ["p", "/p", "//ok.example/", "https://ok.example/", "https:p/ok.example"])
+def test_a_relative_link_to_an_allowed_host_stays(link: str):
+    html = f'<base href="cid:x">{OK}<base href="https://www.ok.example/"><a href="{link}">'
+    assert (in_html(html, allow=["ok.example"]) == html) is not link.startswith("https:p")
+
+
 @pytest.mark.parametrize(
     ("text", "url"),
     [
@@ -135,11 +176,44 @@ def test_urls_of_plain_text(text: str, url: str):
     result = in_text(text)
     quoted = result.partition("?u=")[2]
     before, _, after = text.partition(url[:20])
-    from urllib.parse import unquote
-
     assert result.startswith(before + "https://click.example.com/?u=")
     assert unquote(quoted).startswith(url)
     assert result.count("https://") == 1 and after[-1:] in (url[-1:], result[-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see www.evil.example/a?b.", "see {http://www.evil.example/a?b}."),
+        (
+            "(WWW.evil.example) <www.evil.example:80>",
+            "({http://WWW.evil.example}) <{http://www.evil.example:80}>",
+        ),
+        ("www.b\u00fccher.example,", "{http://www.b\u00fccher.example},"),
+        ("http:\\\\evil.example\\a", "{http:\\\\evil.example\\a}"),
+        ("<https:/\\evil.example>", "<{https:/\\evil.example}>"),
+        ("www. www.a www..b www.a. awww.a.b @www.a.b www.a.b@c www.1.2 /www.a.b", None),
+        ("www.ok.example", None),
+    ],
+)
+def test_what_programs_make_links_of_in_plain_text(text: str, expected: str | None):
+    quoted = re.sub(
+        "{(.*?)}", lambda url: f"https://click.example.com/?u={quote(url[1], safe='')}", expected or text
+    )
+    assert in_text(text, allow=["ok.example"]) == quoted
+    once = in_text(text, mode="defang", allow=["ok.example"])
+    assert (once == text) is (expected is None)
+    assert in_text(once, mode="defang", allow=["ok.example"]) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https:/ \r\n/evil.example/", "ht \r\ntps:// \r\nevil. \r\nexample/", "HTTPS \r\n:\\\\evil.example/"],
+)
+def test_flowed_text_with_delsp_may_break_a_url_anywhere(text: str):
+    result = in_text(f"see {text} more", "text/plain; format=flowed; delsp=yes")
+    url = text.replace(" \r\n", "")
+    assert result == f"see https://click.example.com/?u={quote(url, safe='')} more"
 
 
 def test_flowed_text_with_delsp_has_urls_over_several_lines():
@@ -164,7 +238,9 @@ def test_defang():
     assert in_text("see http://evil.example/a.b.", mode="defang") == "see hxxp://evil[.]example/a.b."
 
 
-@pytest.mark.parametrize("between", ["/", "?", "?u=", "/x.y/", "#", "/http://", "\u00e9"])
+@pytest.mark.parametrize(
+    "between", ["/", "?", "?u=", "/(www.x.y/", "/http:\\\\x.y/", "/x.y/", "#", "/http://", "\u00e9"]
+)
 def test_no_link_is_left_within_a_defanged_one(between: str):
     text = f"http://a.example{between}HTTPS://b.example/c.d"
     once = in_text(text, mode="defang")
@@ -234,6 +310,13 @@ def test_facts():
     _, ran = rewritten(message, allow=["ok.example"])
     assert ran.facts["links"] == "25" and ran.facts["rewritten"] == "24"
     assert len(ran.facts["hosts"].split()) == 10
+
+
+def test_what_only_other_programs_see_is_noted():
+    inner = base64.encodebytes(b"Content-Type: text/html\r\n\r\n<img src=https://t.example/>\r\n")
+    message = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + inner
+    result, ran = rewritten(message)
+    assert result == message and ran.facts == {"unreachable": "message/rfc822"}
 
 
 @pytest.mark.parametrize("message", [SIGNED, DKIM, ENCRYPTED, INLINE_PGP])
@@ -324,7 +407,16 @@ def test_key_files_that_are_refused(tmp_path: Path, content: bytes | None):
 
 @pytest.mark.parametrize(
     "piece",
-    ["http://", "<http://a\n", "http://a)", "https://a ", "<a href=http://", "http://a.,;", "(((http://"],
+    [
+        "<base href=//a><a href=b>",
+        "http://",
+        "<http://a\n",
+        "http://a)",
+        "https://a ",
+        "<a href=http://",
+        "http://a.,;",
+        "(((http://",
+    ],
 )
 def test_hostile_text_takes_linear_time(piece: str):
     plugin = LinkRewrite(LinkRewrite.Options(template=PLAIN_TEMPLATE, max_links=1_000_000, visible=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -52,6 +53,12 @@ U = "https://t.example/a.gif"
         'style="d\\69splay:none"',
         "style='display&#58;none'",
         "style=mso-hide:all",
+        'style="display:none;display:foo"',
+        'style="display:none!important;display:block"',
+        'style="opacity:0;opacity:x"',
+        'style="width:1px;height:1px;width:x;height:y"',
+        'style="width:.75pt;height:.01in"',
+        'style="width:calc(1px);height:calc( 0.2mm )"',
         "hidden",
     ],
 )
@@ -71,6 +78,12 @@ def test_pixels(attributes: str):
         f"<img src={U} width=100%>",
         f"<img src={U} style='opacity:1;width:10px'>",
         f"<img src={U} style='opacity:'>",
+        f"<img src={U} style='width:calc(1px + 99px);height:2pt'>",
+        f"<img src={U} style='width:1em;height:1cm'>",
+        f"<input type=text width=1 height=1 src={U}><input width=1 src={U}>",
+        f"<picture><source srcset={U}><img src=cid:x></picture>",
+        f"<picture></picture><source srcset={U}>",
+        f"<picture><source srcset={U}><img src=cid:x></picture><img width=1 src=cid:y>",
         "<img src=cid:x width=1 height=1>",
         "<img src=data:image/gif;base64,x width=1 height=1>",
         "<img src=x.gif width=1 height=1>",
@@ -80,6 +93,17 @@ def test_pixels(attributes: str):
 )
 def test_what_is_no_pixel(image: str):
     assert in_html(image) == image
+
+
+def test_pixels_of_other_tags():
+    html = f"<p>a<input type=Image width=1 height=1 src={U}>b</p>"
+    assert in_html(html) == html.replace(U, f'"{TRANSPARENT}"')
+    assert in_html(html, replacement="nothing") == "<p>ab</p>"
+    html = f"<picture><source srcset='{U}'><source srcset='cid:z, {U} 2x'><img width=1 src=cid:x></picture>"
+    assert "example" not in in_html(html) and "cid:x" in in_html(html)
+    assert "example" not in in_html(html.replace("cid:x", U), replacement="nothing")
+    message = crlf(f"Content-Type: text/html\n\n{html}\n")
+    assert cleaned(message)[1].facts == {"pixels": "1", "remote": "0", "hosts": "t.example"}
 
 
 def test_a_pixel_is_taken_out_with_all_that_it_loads():
@@ -99,6 +123,7 @@ def test_a_pixel_is_taken_out_with_all_that_it_loads():
         "<img src=file://t.example/x>",
         "<img src='&#104;ttp://t.example/x'>",
         "<base href='https://t.example/'><img src=x.gif>",
+        "<!--[if mso]><base href=cid:x><![endif]--><base href='https:\\\\t.example\\'><img src=x.gif>",
         f"<img src=cid:x srcset='cid:y, {U} 2x'>",
         f"<picture><source srcset='{U} 2x'></picture>",
         f"<table background='{U}'>",
@@ -110,6 +135,8 @@ def test_a_pixel_is_taken_out_with_all_that_it_loads():
         f"<iframe srcdoc='<img src={U}>'></iframe>",
         f"<meta http-equiv=refresh content='0;url={U}'>",
         f"<meta http-equiv=refresh content='0; {U}'>",
+        f"<meta http-equiv=refresh content='0;url&#9;={U}'>",
+        f"<meta http-equiv=refresh content='0;url\n=\n{U}'>",
         f"<input type=image src={U}>",
         f"<svg><image xlink:href={U}></image><use href={U}></svg>",
         f"<svg><image><set attributeName=href to={U}></image></svg>",
@@ -131,6 +158,23 @@ def test_a_pixel_is_taken_out_with_all_that_it_loads():
         f"<title></title><style>a{{content:'/*';background:url({U});x:'*/'}}</style>",
         f"<select><style></select><img src={U}></style>",
         f"<style><img src={U}>",
+        '<style>p{background:url("ht\ttps://t.example/")}</style>',
+        "<style>p{background:url('ht\\9 tps://t.example/')}</style>",
+        "<style>p{background:url(ht\\9 tps://t.example/)}</style>",
+        "<style>@import 'ht\\A tps://t.example/';</style>",
+        '<style>@import "ht\ttps://t.example/";</style>',
+        "<style>@import '/\t/t.example/';</style>",
+        "<p style='background:url(&quot;ht&#9;tps://t.example/&quot;)'>",
+        "<p style=\"content:'url(';background:url(//t.example/);x:'y'\">",
+        "<p style=\"background:url('x\n');background:url(//t.example/)\">",
+        "<style>@import '///t.example/x';</style>",
+        "<style>@import '//%74.example/t.example';</style>",
+        "<style>@import '//[2001:db8::1]/t.example';</style>",
+        f"<p>hi<style>p{{background:url({U})}}",
+        f"<style></style><STYLE >p{{background:url({U})}}<p>",
+        f"<!--[if mso]><style>p{{background:url({U})}}<![endif]--><p>hi",
+        "<svg><style>p{background:url(&#104;ttps://t.example/)}</style></svg>",
+        "<svg><style>p{background:url(ht<g></g>tps://t.example/)}</style></svg>",
         f"<!--><img src={U}>-->",
     ],
 )
@@ -151,10 +195,18 @@ def test_all_that_is_loaded(html: str):
         "<style>v\\:* {behavior:url(#default#VML)} p { background: url(x.png) } /* a // b */</style>",
         f"<meta property=og:url content='{U}'><p>{U}</p>",
         f"<!-- <img src={U}> --><script>'<img src={U}>'</script>",
+        f"<!--[if mso]><style>p{{color:red}}<![endif]--><a href={U}>x</a>",
+        "<style>p:before{content:'a\tb';font:'x'} /* don't & won't */ p>a{background:url('x y.png')}</style>",
     ],
 )
 def test_what_is_not_loaded(html: str):
     assert in_html(html, images=True) == html
+
+
+def test_a_host_is_allowed_as_a_whole():
+    html = "<style>@import 'https://ok.example\t.t.example/';@import 'https://\tok.example/'</style>"
+    expected = html.replace("https://ok.example\t.t.example/", "data:,")
+    assert in_html(html, images=True, allow=["ok.example"]) == expected
 
 
 def test_allowed_hosts():
@@ -172,6 +224,13 @@ def test_facts():
     assert ran.facts == {"pixels": "1", "remote": "0", "hosts": "t.example"}
     _, ran = cleaned(message, images=True)
     assert ran.facts == {"pixels": "1", "remote": "2", "hosts": "t.example i.example b.example"}
+
+
+def test_what_only_other_programs_see_is_noted():
+    inner = base64.encodebytes(b"Content-Type: text/html\r\n\r\n<img src=https://t.example/>\r\n")
+    message = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + inner
+    result, ran = cleaned(message)
+    assert result == message and ran.facts == {"unreachable": "message/rfc822"}
 
 
 @pytest.mark.parametrize("message", [SIGNED, DKIM])
@@ -228,10 +287,32 @@ def test_nothing_to_do_is_refused():
 
 @pytest.mark.parametrize(
     "piece",
-    ["url(", "/*", "*/ /*", "\\", "<img style=':;'", "<img width=1 src=//a ", "//a ", "0", "url( ", ";:"],
+    [
+        "url(",
+        "/*",
+        "*/ /*",
+        "\\",
+        "<img style=':;'",
+        "<img width=1 src=//a ",
+        "//a ",
+        "0",
+        "url( ",
+        ";:",
+        "url('",
+        "'\"",
+        "<",
+        "&#",
+    ],
 )
 def test_hostile_text_takes_linear_time(piece: str):
     plugin = RemoteContent(RemoteContent.Options(images=True))
-    for before in ("", "<style>", "<p style='", "<img src=//a.example style='opacity:", "<img srcset='"):
+    for before in (
+        "",
+        "<style>",
+        "<!--[if x]><style><![endif]-->" * 1000,
+        "<p style='",
+        "<img src=//a.example style='opacity:",
+        "<img srcset='",
+    ):
         body = before + piece * (300_000 // len(piece)) + "'></style>"
         plugin.inspect(Message.of(f"Content-Type: text/html\r\n\r\n{body}".encode()), RECORD)
