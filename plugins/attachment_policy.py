@@ -165,7 +165,7 @@ class AttachmentPolicy(api.Plugin):
         of = self.options
         limits = (of.depth, of.members, of.member_size, of.total_size, of.ratio, of.seconds)
         unpacker = api.Unpacker(api.UnpackLimits(*limits))
-        hits = [hit for part in parts if not part.children for hit in self._hits(part, unpacker)]
+        hits = [hit for part in parts if not part.children for hit in self._hits(message, part, unpacker)]
         if not hits:
             return api.Pass()
         for number, hit in enumerate(hits[:9]):
@@ -174,7 +174,7 @@ class AttachmentPolicy(api.Plugin):
             message.note("hits", str(len(hits)))
         return self._verdict(message, hits)
 
-    def _hits(self, part: Part, unpacker: api.Unpacker) -> Iterator[_Hit]:
+    def _hits(self, message: Message, part: Part, unpacker: api.Unpacker) -> Iterator[_Hit]:
         content = part.content()
         for piece in part.embedded():
             for file in unpacker.files((piece.name,), piece.content()):
@@ -183,7 +183,7 @@ class AttachmentPolicy(api.Plugin):
         if body and api.FAMILY_OF[api.file_types(content)[0]] in _BODY_FAMILIES:
             return
         for file in unpacker.files(api.file_names(part), content):
-            if not file.depth and any(defect in _UNREAD for defect in part.defects):
+            if not file.depth and _is_unread(message, part):
                 file.troubles.add(Trouble.UNREADABLE)
             yield from self._judge(part, file, None)
 
@@ -240,6 +240,15 @@ class AttachmentPolicy(api.Plugin):
 
     def _text(self, template: str, hit: _Hit) -> str:
         return template.replace("{name}", shown(hit.where)).replace("{rule}", hit.rule.name)
+
+
+def _is_unread(message: Message, part: Part) -> bool:
+    """Tell whether a part holds what no reading of it shows."""
+    if any(defect in _UNREAD for defect in part.defects):
+        return True
+    # Of a piece of a message the parts may be cut off; and by another boundary there may be none.
+    cut = message.partial or part.outer is not None or part.body_start == part.end
+    return Defect.BOUNDARY_NOT_FOUND in part.defects and not cut
 
 
 def _is_within(part: Part, others: Collection[Part]) -> bool:

@@ -47,7 +47,7 @@ class Defect(StrEnum):
     ENCODED_MESSAGE = "encoded_message"  # a message/rfc822 in base64 or quoted-printable
     PARTIAL_MESSAGE = "partial_message"  # a message/partial: others make one of several messages
     MISSING_BOUNDARY = "missing_boundary"  # a multipart without the parameter
-    BAD_BOUNDARY = "bad_boundary"  # not all of ASCII, or with a blank at its end
+    BAD_BOUNDARY = "bad_boundary"  # not all of ASCII, a blank at its end, or junk behind it
     LONG_BOUNDARY = "long_boundary"  # more than the 70 characters of RFC 2046 5.1.1
     BOUNDARY_NOT_FOUND = "boundary_not_found"  # no part begins
     MISSING_FINAL_BOUNDARY = "missing_final_boundary"

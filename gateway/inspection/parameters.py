@@ -118,6 +118,10 @@ def _collect(segments: list[list[Piece]], result: Structured) -> None:
             continue
         value = _value([(False, first), *segment[1:]])
         base, star, section = name.partition("*")
+        if base == "boundary":
+            for other in _shorter(first, segment[1:]):
+                if other != value:
+                    result.take_other(base, other)
         if not star:
             if name in plain:
                 if value != plain[name]:
@@ -170,6 +174,16 @@ def _value(pieces: list[Piece]) -> str:
     return "".join(text if quoted else text.strip() for quoted, text in pieces)
 
 
+def _shorter(first: str, behind: list[Piece]) -> list[str]:
+    """Return what programs take that stop at the end of a token or of a quoted string.
+
+    first, behind: of a value, as :func:`_value` gets them.
+    """
+    quoted = [text for is_quoted, text in behind if is_quoted]
+    token = _BARE_TOKEN.match(first.strip())
+    return [one for one in (token.group() if token is not None else "", *quoted) if one]
+
+
 def _join(parts: dict[int, tuple[str, bool]], defects: list[Defect]) -> str:
     if sorted(parts) != list(range(len(parts))):
         defects.append(Defect.BROKEN_CONTINUATION)
@@ -196,7 +210,8 @@ def every_value(raw: bytes, name: str) -> list[str]:
     """Return each text that some program may take for a parameter of a field's raw value.
 
     Where :func:`parse_structured` decides, this does not: the plain one and the one of RFC
-    2231, the first and the second of two, an unquoted one as a whole and its first word.
+    2231, the first and the second of two, an unquoted one as a whole, its first word and its
+    token, a quoted string with what stands beside it and alone.
     """
     try:
         text = unfold(raw[:LONGEST_VALUE]).decode("utf-8")
@@ -219,6 +234,7 @@ def every_value(raw: bytes, name: str) -> list[str]:
             found += [value, decode_words(value.encode("utf-8", "replace"))]
             if first.strip():
                 found.append(first.strip().split()[0])
+            found += _shorter(first, segment[1:])
     return [value for value in dict.fromkeys(found) if value]
 
 
@@ -254,4 +270,6 @@ def _extended(key: str, text: str) -> list[str]:
 #: Characters of a parameter on one line, and octets of one section, encoded three characters each.
 _LONGEST_PLAIN = 200
 _SECTION = 60
+#: RFC 2045 5.1, with 8-bit characters as well.
+_BARE_TOKEN = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]+")
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")

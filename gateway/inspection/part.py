@@ -149,8 +149,18 @@ class Part:
 
     @property
     def other_boundaries(self) -> list[bytes]:
-        """The boundaries that another program may take instead."""
-        return [one.rstrip().encode(self._codec, "replace") for one in self._type.others.get("boundary", [])]
+        """The boundaries that another program may take instead, and cut the body otherwise by."""
+        others = self._type.others.get("boundary")
+        if not others:
+            return []
+        body, own = b"\n" + self.raw_body, self.boundary
+        found = [one.rstrip().encode(self._codec, "replace") for one in others]
+        return [
+            one
+            for one in found
+            # A token at the beginning of our boundary finds the same lines, if there are no others.
+            if not own.startswith(one) or body.count(b"\n--" + one) != body.count(b"\n--" + own)
+        ]
 
     @property
     def origin(self) -> Part:

@@ -103,6 +103,15 @@ def test_an_encoded_multipart_is_shown_decoded(encoding: str):
             " boundary=b.c\n\n--b.c\n--b--\n--b.c\nContent-Type: image/png\n\nx\n--b--\n",
             "image/png",
         ),
+        *(
+            (
+                f"Content-Type: multipart/mixed; boundary={boundary}",
+                f"{before}--b\nContent-Type: image/png\n\nx\n--b--\n",
+                "image/png",
+            )
+            for boundary in ("b x", '"b"x', '"b" x', "b/x", "b, x", "b=x", "b@x", "b<x", "b\n x")
+            for before in ("", "--b x\n\nx\n--b x--\n", "--b/x\n\nx\n--b/x--\n")
+        ),
         ("Content-Type: multipart/mixed; boundary=b", "preamble\n--b--\n", "text/plain"),
         ("Content-Type: multipart/mixed", "seen as text by some\n", "text/plain"),
         ("Content-Type: multipart/mixed; boundary=b", "seen as text by some\n", "text/plain"),

@@ -156,6 +156,14 @@ def test_a_transfer_encoding_that_is_not_known_is_unreadable():
     assert "unreadable" in hits(message, {"name": "r", "conditions": ["unreadable"]})[0]
 
 
+def test_a_multipart_without_its_boundary_is_unreadable():
+    rule = {"name": "r", "conditions": ["unreadable"]}
+    message = attached(PE).replace(b"=b\r\n", b"=x\r\n")
+    assert "unreadable" in hits(message, rule)[0]
+    assert hits(message[: message.index(b"\r\n\r\n") + 4], rule) == []
+    assert hits(attached(PNG).replace(b"=b\r\n", b"=b=x\r\n").replace(b"--b", b"--b=x"), rule) == []
+
+
 def test_in_winmail_dat_in_mail_and_in_uuencode():
     assert hits(attached(tnef("x.exe", PE)), PROGRAMS) == ["programs: a.dat/x.exe (pe)"]
     enclosed = attached(PE)
@@ -180,6 +188,8 @@ def uuencoded() -> bytes:
         attached(attached(PE), "multipart/mixed; boundary=b"),
         attached(PE).replace(b"base64", b"7bit\r\nContent-Transfer-Encoding: base64"),
         attached(PE).replace(b"=b\r\n", b"=x; boundary=b\r\n"),
+        attached(PE).replace(b"=b\r\n", b"=b x\r\n"),
+        attached(PE).replace(b"=b\r\n", b'="b"x\r\n'),
     ],
 )
 def test_in_every_reading_of_an_ambiguous_message(message: bytes):
