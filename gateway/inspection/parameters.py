@@ -41,10 +41,10 @@ class Structured:
 Piece = tuple[bool, str]  # whether it was quoted, and the text
 
 
-def parse_structured(raw: bytes, most: int = 200) -> Structured:
+def parse_structured(raw: bytes, most: int = 200, *, slash: bool = False) -> Structured:
     """Parse a field's raw value.  Never fails; what is wrong is named in ``defects``.
 
-    most: how many parameters are read.
+    most: how many parameters are read.  slash: the value has one, with blanks beside it or not.
     """
     result = Structured()
     if len(raw) > LONGEST_VALUE:
@@ -57,6 +57,8 @@ def parse_structured(raw: bytes, most: int = 200) -> Structured:
         text, result.codec = raw.decode("latin-1"), "latin-1"
     segments = _segments(text, most, result.defects)
     head = segments.pop(0)
+    if slash:
+        _join_type(head)
     words = "".join(text for _, text in head).split(None, 1)
     if words:
         result.value = words[0].lower()
@@ -97,6 +99,15 @@ def _segments(text: str, most: int, defects: list[Defect]) -> list[list[Piece]]:
     if depth:
         defects.append(Defect.UNCLOSED_COMMENT)
     return segments
+
+
+def _join_type(head: list[Piece]) -> None:
+    """Take away the blanks beside the first slash of unquoted text (RFC 822 3.1.4 allows them)."""
+    count = next((place for place, (quoted, _) in enumerate(head) if quoted), len(head))
+    text = "".join(text for _, text in head[:count])
+    major, found, minor = text.partition("/")
+    if found and (major[-1:].isspace() or minor[:1].isspace() or count > 1):
+        head[:count] = [(False, f"{major.rstrip()}/{minor.lstrip()}")]
 
 
 def _ends_in_pair(token: str) -> bool:
