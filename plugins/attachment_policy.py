@@ -179,10 +179,11 @@ class AttachmentPolicy(api.Plugin):
         for piece in part.embedded():
             for file in unpacker.files((piece.name,), piece.content()):
                 yield from self._judge(part, file, (piece.start, piece.end))
-        body = part.content_type in ("text/plain", "text/html") and not part.is_attachment
+        names = api.file_names(part)
+        body = part.content_type in ("text/plain", "text/html") and not names and not _is_attached(part)
         if body and api.FAMILY_OF[api.file_types(content)[0]] in _BODY_FAMILIES:
             return
-        for file in unpacker.files(api.file_names(part), content):
+        for file in unpacker.files(names, content):
             if not file.depth and _is_unread(message, part):
                 file.troubles.add(Trouble.UNREADABLE)
             yield from self._judge(part, file, None)
@@ -240,6 +241,11 @@ class AttachmentPolicy(api.Plugin):
 
     def _text(self, template: str, hit: _Hit) -> str:
         return template.replace("{name}", shown(hit.where)).replace("{rule}", hit.rule.name)
+
+
+def _is_attached(part: Part) -> bool:
+    """Tell whether any disposition says so: of several some programs take the last."""
+    return any(b"attachment" in one.raw_value.lower() for one in part.get_all("content-disposition"))
 
 
 def _is_unread(message: Message, part: Part) -> bool:

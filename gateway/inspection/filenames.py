@@ -55,8 +55,10 @@ def file_names(part: Part) -> tuple[str, ...]:
     found: list[str] = []
     for field, parameter in (("content-disposition", "filename"), ("content-type", "name")):
         for one in part.get_all(field):
-            found += every_value(one.raw_value, parameter)
-            found += every_value(one.raw_value, "name" if parameter == "filename" else "filename")
+            raw = one.raw_value
+            if b"name" in raw.lower():
+                found += every_value(raw, parameter)
+                found += every_value(raw, "name" if parameter == "filename" else "filename")
     return tuple(dict.fromkeys(_bounded(name) for name in found))
 
 

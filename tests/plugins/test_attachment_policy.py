@@ -207,6 +207,27 @@ def test_the_text_itself_is_no_attachment():
     assert len(hits(disguised, PROGRAMS)) == 1
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Disposition: inline\nContent-Disposition: attachment; filename=x.js",
+        "Content-Disposition: attachment; filename=x.js\nContent-Disposition: inline",
+        "Content-Disposition: filename=x.js",
+        'Content-Disposition: inline; filename="x.js"y.txt',
+        "Content-Type: text/plain; filename=x.js",
+        "Content-Type: text/plain\nContent-Type: text/plain; name=x.js",
+    ],
+)
+def test_a_text_is_an_attachment_if_any_field_says_so(fields: str):
+    message = crlf(f"{fields}\n\nx = 1\n")
+    assert len(hits(message, {"name": "r", "extensions": ["@risky"]})) >= 1
+
+
+def test_a_text_may_be_an_attachment_without_a_name():
+    message = crlf("Content-Disposition: inline\nContent-Disposition: Attachment\n\nx = 1\n")
+    assert len(hits(message, {"name": "r", "types": ["text"]})) == 1
+
+
 # -- what becomes of it --------------------------------------------------------------
 
 
