@@ -74,7 +74,7 @@ from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.expressions import compile_expression
 from .inspection.fields import Field
-from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
+from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names, is_body
 from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
 from .inspection.header_text import FieldName, is_field_name
 from .inspection.html import (
@@ -241,6 +241,7 @@ __all__ = [
     "for_part",
     "in_share",
     "is_aligned",
+    "is_body",
     "is_field_name",
     "is_web",
     "is_within",

@@ -40,8 +40,6 @@ from gateway.plugin import Defect, Edits, Message, Part, SessionRecord, Trouble,
 
 Action = Literal["allow", "tag", "strip", "quarantine", "reject"]
 _SEVERITY = ("allow", "keep", "tag", "strip", "quarantine", "reject")
-#: What a body may be; anything else in one is judged as an attachment.
-_BODY_FAMILIES = ("plain", "web", "code")
 #: Where a mail program may find another content than the one that is judged.
 _UNREAD = (Defect.UNKNOWN_ENCODING, Defect.PARTIAL_MESSAGE, Defect.MISSING_BOUNDARY)
 
@@ -179,16 +177,16 @@ class AttachmentPolicy(api.Plugin):
         for piece in part.embedded():
             for file in unpacker.files((piece.name,), piece.content()):
                 yield from self._judge(part, file, (piece.start, piece.end))
-        names = api.file_names(part)
-        body = part.content_type in ("text/plain", "text/html") and not names and not _is_attached(part)
-        if body and api.FAMILY_OF[api.file_types(content)[0]] in _BODY_FAMILIES:
+        if api.is_body(part, content):
             return
-        for file in unpacker.files(names, content):
+        for file in unpacker.files(api.file_names(part), content):
             if not file.depth and _is_unread(message, part):
                 file.troubles.add(Trouble.UNREADABLE)
             yield from self._judge(part, file, None)
 
     def _judge(self, part: Part, file: UnpackedFile, piece: tuple[int, int] | None) -> Iterator[_Hit]:
+        if file.is_body:
+            return
         conditions = file.conditions()
         declared = part.content_type if piece is None else ""
         for rule in self.options.rules:
@@ -241,11 +239,6 @@ class AttachmentPolicy(api.Plugin):
 
     def _text(self, template: str, hit: _Hit) -> str:
         return template.replace("{name}", shown(hit.where)).replace("{rule}", hit.rule.name)
-
-
-def _is_attached(part: Part) -> bool:
-    """Tell whether any disposition says so: of several some programs take the last."""
-    return any(b"attachment" in one.raw_value.lower() for one in part.get_all("content-disposition"))
 
 
 def _is_unread(message: Message, part: Part) -> bool:

@@ -6,11 +6,14 @@ import re
 import unicodedata
 from enum import StrEnum
 
+from .filetypes import FAMILY_OF, file_types
 from .parameters import every_value
 from .parts import Part
 
 #: No more of a name is looked at than this at its beginning and at its end.
 _LONGEST = 512
+#: What the text of a message may be; anything else in one is a file.
+_BODY_FAMILIES = ("plain", "web", "code")
 
 _RISKY = """
     ade adp app appinstaller application appref-ms appx appxbundle asp aspx bas bat chm cmd com cpl csh
@@ -60,6 +63,19 @@ def file_names(part: Part) -> tuple[str, ...]:
                 found += every_value(raw, parameter)
                 found += every_value(raw, "name" if parameter == "filename" else "filename")
     return tuple(dict.fromkeys(_bounded(name) for name in found))
+
+
+def is_body(part: Part, content: bytes) -> bool:
+    """Tell whether every program takes a leaf for text of the message, and it is text of some kind.
+
+    By no name, and by no disposition: of several some programs take the last.
+    """
+    return (
+        part.content_type in ("text/plain", "text/html")
+        and not any(b"attachment" in one.raw_value.lower() for one in part.get_all("content-disposition"))
+        and not file_names(part)
+        and FAMILY_OF[file_types(content)[0]] in _BODY_FAMILIES
+    )
 
 
 def _bounded(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import bz2
 import gzip
 import io
@@ -90,6 +92,63 @@ def test_mail_and_winmail_dat():
     )
     assert paths("a.eml", mail)["a.eml/x.exe"].content == b"MZ"
     assert paths("winmail.dat", tnef("x.exe", PE))["winmail.dat/x.exe"].content == PE
+
+
+def base64_part(fields: str, content: bytes) -> bytes:
+    body = base64.encodebytes(content).decode()
+    return crlf(f"{fields}\nContent-Transfer-Encoding: base64\n\n{body}")
+
+
+UUENCODED = b"begin 644 x.exe\n" + binascii.b2a_uu(b"MZ") + b"`\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("mail", "name"),
+    [
+        (base64_part("Content-Type: application/octet-stream", b"MZ"), ""),
+        (base64_part("Content-Type: text/plain", b"MZ"), ""),
+        (
+            base64_part("Content-Type: a/b; name=x.exe\nContent-Disposition: inline; filename=a.txt", b"MZ"),
+            "x.exe",
+        ),
+        (
+            base64_part("Content-Disposition: inline\nContent-Disposition: inline; filename=x.exe", b"MZ"),
+            "x.exe",
+        ),
+        (crlf("Subject: x\n\nSee:\n") + UUENCODED, "x.exe"),
+        (base64_part("Content-Type: text/plain", UUENCODED), "x.exe"),
+        (
+            base64_part("Content-Type: message/rfc822", base64_part("Content-Type: a/b; name=x.exe", b"MZ")),
+            "x.exe",
+        ),
+        (
+            crlf(
+                "Content-Type: multipart/mixed; boundary=b x\n\n"
+                "--b\nContent-Type: a/b; name=x.exe\n\nMZ\n--b--"
+            ),
+            "x.exe",
+        ),
+    ],
+)
+def test_every_file_of_a_mail(mail: bytes, name: str):
+    found = unpack("a.eml", mail)
+    assert any(name in file.names and file.content[:2] == b"MZ" for file in found if file.depth) or (
+        not name and any(file.content == b"MZ" for file in found if file.depth)
+    )
+    assert any(file.content == b"MZ" for file in unpack("a.zip", zipped({"a.eml": mail})))
+
+
+def test_the_text_of_a_mail_is_shown_where_it_is_encoded():
+    assert [file.depth for file in unpack("a.eml", crlf("Content-Type: text/html\n\n<p>x\n"))] == [0]
+    for kind, encoded in (("utf-8", "\u00fc".encode()), ("utf-16", "\u00fc".encode("utf-16"))):
+        found = unpack("a.eml", base64_part(f"Content-Type: text/plain; charset={kind}", encoded))
+        assert [file.content for file in found if file.is_body] == ["\u00fc".encode()]
+
+
+def test_a_mail_beyond_a_limit():
+    deep = b"Content-Type: message/rfc822\r\n\r\n" * 60 + b"x"
+    assert unpack("a.eml", deep)[-1].troubles == {Trouble.TOO_DEEP}
+    assert unpack("a.eml", b"a: b\r\n" * 60_000 + b"\r\nx")[-1].troubles == {Trouble.TOO_MANY}
 
 
 # -- Office --------------------------------------------------------------------------

@@ -172,6 +172,10 @@ def test_in_winmail_dat_in_mail_and_in_uuencode():
         len(hits(attached(enclosed, "message/rfc822"), PROGRAMS)) == 1
     )  # RFC 2046 5.2.1 forbids base64 here
     assert hits(uuencoded(), PROGRAMS) == ["programs: x.exe (pe)"]
+    unnamed = attached(PE).replace(b'; name="a.dat"', b"")
+    assert hits(attached(unnamed, "a/b; name=a.eml"), PROGRAMS) == ["programs: a.eml/unnamed (pe)"]
+    text = crlf("Content-Transfer-Encoding: base64\n\neCA9IDE7\n")
+    assert hits(attached(text, "a/b; name=a.eml"), {"name": "r", "inside": True}) == []
 
 
 def uuencoded() -> bytes:
