@@ -20,7 +20,7 @@ from enum import StrEnum
 from time import perf_counter
 from typing import Any, Protocol
 
-from . import office
+from . import office, tnef
 from .charsets import codec_of, is_ascii_superset
 from .defects import LIMIT_DEFECTS, Defect
 from .embedded import find_embedded
@@ -488,24 +488,13 @@ def _pax_path(body: bytes) -> str:
 
 
 def _tnef_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:
-    """Read the attachments of a winmail.dat ([MS-OXTNEF] 2.1.3)."""
-    place, name = 6, ""
-    data: bytes | None = None
-    while place + 9 <= len(content):
-        attribute, size = struct.unpack_from("<II", content, place + 1)
-        body = content[place + 9 : place + 9 + size]
-        place += 9 + size + 2
-        if len(body) < size:
-            raise _Stop(Trouble.UNREADABLE)
-        if attribute == 0x00069002 and data is not None:  # attAttachRendData: the next attachment begins
-            yield Member((name,), *unpacker.gather([data], len(data)))
-            name, data = "", None
-        elif attribute == 0x00018010:
-            name = as_text(body.rstrip(b"\0"))
-        elif attribute == 0x0006800F:
-            data = body
-    if data is not None:
-        yield Member((name,), *unpacker.gather([data], len(data)))
+    for one in tnef.attachments(content):
+        if one.broken:
+            outer.troubles.add(Trouble.UNREADABLE)
+        if not one.contents:
+            yield Member(tuple(one.names), troubles={Trouble.UNREADABLE})
+        for body in one.contents:
+            yield Member(tuple(one.names), *unpacker.gather([body], len(body)))
 
 
 def _mail_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:

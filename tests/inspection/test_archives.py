@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import subprocess
 import tarfile
 import tracemalloc
@@ -26,6 +27,7 @@ from tests.inspection.files import (
     PE,
     PNG,
     encrypted_zip,
+    mapi,
     open_xml,
     overlapping_zip,
     tarred,
@@ -92,6 +94,69 @@ def test_mail_and_winmail_dat():
     )
     assert paths("a.eml", mail)["a.eml/x.exe"].content == b"MZ"
     assert paths("winmail.dat", tnef("x.exe", PE))["winmail.dat/x.exe"].content == PE
+
+
+LONG_NAME = (0x1F, 0x3707, "x.js\0".encode("utf-16-le"))
+NAMED = b"\0" * 16 + struct.pack("<II", 1, 6) + "ab\0".encode("utf-16-le") + bytes(2)  # a name of six octets
+
+
+@pytest.mark.parametrize(
+    ("content", "properties", "names", "inner"),
+    [
+        (b"MZ", mapi(LONG_NAME), ("X.TXT", "x.js"), b"MZ"),
+        (b"MZ", mapi((0x1E, 0x3704, b"x.js\0")), ("X.TXT", "x.js"), b"MZ"),
+        (None, mapi((0x102, 0x3701, b"MZ"), LONG_NAME), ("X.TXT", "x.js"), b"MZ"),
+        (None, mapi((0x0D, 0x3701, bytes(16) + b"MZ")), ("X.TXT",), b"MZ"),
+        (b"MZ", mapi((0x102, 0x3701, b"PK")), ("X.TXT",), b"PK"),
+        (
+            b"MZ",
+            mapi(
+                *((kind, 0x3700, bytes(4)) for kind in (0x02, 0x03, 0x04, 0x0A, 0x0B)),
+                *((kind, 0x3700, bytes(8)) for kind in (0x05, 0x06, 0x07, 0x14, 0x40)),
+                (0x48, 0x3700, bytes(16)),
+                (0x1003, 0x3700, struct.pack("<III", 2, 0, 0)),
+                (0x1002, 0x3700, struct.pack("<IHHH", 3, 0, 0, 0)),
+                (0x101E, 0x3700, struct.pack("<II2sxxI1sxxx", 2, 2, b"a", 1, b"")),
+                (0x03, 0x8001, bytes(16) + struct.pack("<III", 0, 7, 0)),
+                (0x03, 0x8001, NAMED + bytes(4)),
+                LONG_NAME,
+            ),
+            ("X.TXT", "x.js"),
+            b"MZ",
+        ),
+    ],
+)
+def test_properties_of_an_attachment_in_winmail_dat(content, properties, names, inner):
+    *members, outer = unpack("winmail.dat", tnef("X.TXT", content, properties))
+    assert {(file.names, file.content) for file in members} >= {(names, inner)}
+    assert outer.troubles == set()
+    for cut in range(1, len(properties), 3):
+        unpack("winmail.dat", tnef("X.TXT", content, properties[:cut]))
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        mapi(LONG_NAME)[:-4],
+        struct.pack("<I", 1),
+        struct.pack("<IHHI", 1, 0x101E, 0x3700, 0xFFFFFFFF),
+        struct.pack("<IHHII", 1, 0x1F, 0x3707, 1, 0xFFFFFFFF),
+        struct.pack("<IHH", 0xFFFFFFFF, 0x01, 0x3700) * 20,
+        mapi((0x77, 0x3700, bytes(4))),
+    ],
+)
+def test_properties_that_are_broken_are_a_trouble(properties: bytes):
+    assert unpack("winmail.dat", tnef("X.TXT", b"MZ", properties))[-1].troubles == {Trouble.UNREADABLE}
+
+
+def test_an_attachment_in_winmail_dat_without_data_is_a_trouble():
+    inner, _ = unpack("winmail.dat", tnef("X.TXT", None, mapi(LONG_NAME)))
+    assert inner.names == ("X.TXT", "x.js") and inner.troubles == {Trouble.UNREADABLE}
+
+
+def test_a_winmail_dat_that_is_cut_shows_what_is_whole():
+    inner, *_, outer = unpack("winmail.dat", tnef("x.exe", PE) + b"\2\x0f\x80\6\0\xff\0\0\0")
+    assert inner.content == PE and outer.troubles == {Trouble.UNREADABLE}
 
 
 def base64_part(fields: str, content: bytes) -> bytes:
