@@ -134,7 +134,7 @@ from .inspection.urls import (
     web_host,
 )
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
-from .inspection.visible import VisibleText, visible_text
+from .inspection.visible import VisibleText, flowed_text, visible_text
 
 __all__ = [
     "CONDITIONS",
@@ -238,6 +238,7 @@ __all__ = [
     "file_names",
     "file_types",
     "find_urls",
+    "flowed_text",
     "for_part",
     "in_share",
     "is_aligned",
