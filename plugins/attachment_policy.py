@@ -243,6 +243,8 @@ class AttachmentPolicy(api.Plugin):
 
 def _is_unread(message: Message, part: Part) -> bool:
     """Tell whether a part holds what no reading of it shows."""
+    if not part.defects:
+        return False
     if any(defect in _UNREAD for defect in part.defects):
         return True
     # Of a piece of a message the parts may be cut off; and by another boundary there may be none.

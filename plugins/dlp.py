@@ -193,13 +193,13 @@ class Dlp(api.Plugin):
                 yield _piece(where, text, part, markup or _flow(part))
                 if marked and (wide := api.decode_text(content, "utf-16")) != text:
                     yield _piece(where, wide, None, markup)
-            enclosed = part.embedded() if b"begin" in content else []
+            enclosed = part.embedded() if part.is_text and b"begin" in content else []
             for one in enclosed:
                 yield from self._files(unpacker, (one.name,), one.content())
-            names = api.file_names(part)
-            done = enclosed and kind == "uuencode"
-            if self.options.documents and not done and _holds_others(kind, names):
-                yield from self._files(unpacker, names, content, within=True)
+            if self.options.documents and not (enclosed and kind == "uuencode"):
+                names = api.file_names(part)
+                if _holds_others(kind, names):
+                    yield from self._files(unpacker, names, content, within=True)
 
     def _files(
         self, unpacker: api.Unpacker, names: tuple[str, ...], content: bytes, *, within: bool = False
