@@ -75,7 +75,7 @@ from .inspection.edits import EditError, Edits
 from .inspection.embedded import Embedded, EmbeddedKind
 from .inspection.expressions import compile_expression
 from .inspection.fields import Field
-from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names
+from .inspection.filenames import RISKY_EXTENSIONS, extension_of, file_names, is_body
 from .inspection.filetypes import FAMILIES, FAMILY_OF, TYPE_NAMES, file_types
 from .inspection.header_text import FieldName, is_field_name
 from .inspection.html import (
@@ -137,7 +137,7 @@ from .inspection.urls import (
     worst_bases,
 )
 from .inspection.verdict import Discard, Modify, Pass, Quarantine, Reject, Verdict
-from .inspection.visible import VisibleText, visible_text
+from .inspection.visible import VisibleText, flowed_text, visible_text
 
 __all__ = [
     "CONDITIONS",
@@ -243,9 +243,11 @@ __all__ = [
     "file_names",
     "file_types",
     "find_urls",
+    "flowed_text",
     "for_part",
     "in_share",
     "is_aligned",
+    "is_body",
     "is_field_name",
     "is_web",
     "is_within",

@@ -40,8 +40,6 @@ from gateway.plugin import Defect, Edits, Message, Part, SessionRecord, Trouble,
 
 Action = Literal["allow", "tag", "strip", "quarantine", "reject"]
 _SEVERITY = ("allow", "keep", "tag", "strip", "quarantine", "reject")
-#: What a body may be; anything else in one is judged as an attachment.
-_BODY_FAMILIES = ("plain", "web", "code")
 #: Where a mail program may find another content than the one that is judged.
 _UNREAD = (Defect.UNKNOWN_ENCODING, Defect.PARTIAL_MESSAGE, Defect.MISSING_BOUNDARY)
 
@@ -165,7 +163,7 @@ class AttachmentPolicy(api.Plugin):
         of = self.options
         limits = (of.depth, of.members, of.member_size, of.total_size, of.ratio, of.seconds)
         unpacker = api.Unpacker(api.UnpackLimits(*limits))
-        hits = [hit for part in parts if not part.children for hit in self._hits(part, unpacker)]
+        hits = [hit for part in parts if not part.children for hit in self._hits(message, part, unpacker)]
         if not hits:
             return api.Pass()
         for number, hit in enumerate(hits[:9]):
@@ -174,20 +172,21 @@ class AttachmentPolicy(api.Plugin):
             message.note("hits", str(len(hits)))
         return self._verdict(message, hits)
 
-    def _hits(self, part: Part, unpacker: api.Unpacker) -> Iterator[_Hit]:
+    def _hits(self, message: Message, part: Part, unpacker: api.Unpacker) -> Iterator[_Hit]:
         content = part.content()
         for piece in part.embedded():
             for file in unpacker.files((piece.name,), piece.content()):
                 yield from self._judge(part, file, (piece.start, piece.end))
-        body = part.content_type in ("text/plain", "text/html") and not part.is_attachment
-        if body and api.FAMILY_OF[api.file_types(content)[0]] in _BODY_FAMILIES:
+        if api.is_body(part, content):
             return
         for file in unpacker.files(api.file_names(part), content):
-            if not file.depth and any(defect in _UNREAD for defect in part.defects):
+            if not file.depth and _is_unread(message, part):
                 file.troubles.add(Trouble.UNREADABLE)
             yield from self._judge(part, file, None)
 
     def _judge(self, part: Part, file: UnpackedFile, piece: tuple[int, int] | None) -> Iterator[_Hit]:
+        if file.is_body:
+            return
         conditions = file.conditions()
         declared = part.content_type if piece is None else ""
         for rule in self.options.rules:
@@ -240,6 +239,17 @@ class AttachmentPolicy(api.Plugin):
 
     def _text(self, template: str, hit: _Hit) -> str:
         return template.replace("{name}", shown(hit.where)).replace("{rule}", hit.rule.name)
+
+
+def _is_unread(message: Message, part: Part) -> bool:
+    """Tell whether a part holds what no reading of it shows."""
+    if not part.defects:
+        return False
+    if any(defect in _UNREAD for defect in part.defects):
+        return True
+    # Of a piece of a message the parts may be cut off; and by another boundary there may be none.
+    cut = message.partial or part.outer is not None or part.body_start == part.end
+    return Defect.BOUNDARY_NOT_FOUND in part.defects and not cut
 
 
 def _is_within(part: Part, others: Collection[Part]) -> bool:

@@ -20,9 +20,10 @@
     min_count = 5
     action = "tag"
 
-What is looked at: the subject, the text, what is seen of HTML, attachments that are text, and
-with ``documents = true`` the text in Office documents and archives.  What is found is validated
-(Luhn, MOD 97, lengths of countries).  The log has the rule and a count, never what was found.
+What is looked at: the subject, the text, what is seen of HTML, attachments that are text (in
+uuencode too), and with ``documents = true`` the text in Office documents, archives and mail.
+What is found is validated (Luhn, MOD 97, lengths of countries).  The log has the rule and a
+count, never what was found.
 Patterns are RE2's (the extra ``regex``), so that none takes more than linear time.
 """
 
@@ -39,7 +40,11 @@ from gateway.plugin import Message, Part, SessionRecord, Verdict, VisibleText
 
 _CHECKS: dict[str, Callable[[str], bool]] = {"luhn": api.passes_luhn, "mod97": api.passes_mod97}
 _SEVERITY = ("log", "tag", "mask", "quarantine", "reject")
-_MARKUP = ("html", "xml", "svg", "word-xml", "mhtml")
+#: What is a markup by its content, and whether as HTML or XML.
+_MARKUP = {"html": "html", "mhtml": "html", "xml": "xml", "svg": "xml", "word-xml": "xml"}
+#: Byte order marks of UTF-16, by which programs go whatever charset is declared.
+_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_MAIL_NAMES = (".eml", ".mht", ".mhtml")
 _TEXT_FAMILIES = ("plain", "web", "code", "script")
 
 
@@ -169,8 +174,9 @@ class Dlp(api.Plugin):
     # -- what is looked at -------------------------------------------------
 
     def _pieces(self, message: Message) -> Iterator[_Piece]:
-        if message.subject:
-            yield _Piece("subject", _sound(message.subject))
+        for number, subject in enumerate(message.root.get_all("subject")):
+            # Only the first is masked: the others would go with it.
+            yield _Piece("subject", _sound(subject.value), None if number else message.root)
         unpacker = api.Unpacker()
         for part in message.walk():
             if part.children:
@@ -178,20 +184,42 @@ class Dlp(api.Plugin):
             body = part.content_type in ("text/plain", "text/html") and not part.is_attachment
             content = part.content()
             kind = api.file_types(content)[0]
-            if part.is_text or api.FAMILY_OF[kind] in _TEXT_FAMILIES:
+            marked = content.startswith(_MARKS)
+            if part.is_text or marked or api.FAMILY_OF[kind] in _TEXT_FAMILIES:
                 self._check_size(len(content))
-                html = part.content_type == "text/html" or (not body and kind in _MARKUP)
-                yield _piece(("html" if html else "text") if body else "attachments", part.text(), part, html)
-            if self.options.documents and api.FAMILY_OF[kind] not in _TEXT_FAMILIES:
-                yield from self._documents(unpacker, api.file_names(part), content)
+                markup = "html" if part.content_type == "text/html" else "" if body else _MARKUP.get(kind, "")
+                where = ("html" if markup else "text") if body else "attachments"
+                text = part.text()
+                yield _piece(where, text, part, markup or _flow(part))
+                if marked and (wide := api.decode_text(content, "utf-16")) != text:
+                    yield _piece(where, wide, None, markup)
+            enclosed = part.embedded() if part.is_text and b"begin" in content else []
+            for one in enclosed:
+                yield from self._files(unpacker, (one.name,), one.content())
+            if self.options.documents and not (enclosed and kind == "uuencode"):
+                names = api.file_names(part)
+                if _holds_others(kind, names):
+                    yield from self._files(unpacker, names, content, within=True)
 
-    def _documents(self, unpacker: api.Unpacker, names: tuple[str, ...], content: bytes) -> Iterator[_Piece]:
+    def _files(
+        self, unpacker: api.Unpacker, names: tuple[str, ...], content: bytes, *, within: bool = False
+    ) -> Iterator[_Piece]:
+        """Give the texts of a file and of those in it.  within: of those in it only."""
+        if not self.options.documents:
+            yield from self._text_of(content, api.file_types(content)[0])
+            return
         for file in unpacker.files(names, content):
             if file.troubles:
                 raise CouldNotInspect(f"an attachment can't be looked into: {min(file.troubles)}")
-            if file.depth and api.FAMILY_OF[file.types[0]] in _TEXT_FAMILIES:
-                self._check_size(len(file.content))
-                yield _piece("attachments", api.decode_text(file.content, ""), None, file.types[0] in _MARKUP)
+            if file.depth or not within:
+                yield from self._text_of(file.content, file.types[0])
+
+    def _text_of(self, content: bytes, kind: str) -> Iterator[_Piece]:
+        marked = content.startswith(_MARKS)
+        if marked or api.FAMILY_OF[kind] in _TEXT_FAMILIES:
+            self._check_size(len(content))
+            text = api.decode_text(content, "utf-16" if marked else "")
+            yield _piece("attachments", text, None, _MARKUP.get(kind, ""))
 
     def _check_size(self, size: int) -> None:
         if size > self.options.largest:
@@ -230,6 +258,8 @@ class Dlp(api.Plugin):
             return True
         spans = api.joined(places)
         if piece.where == "subject":
+            if piece.part is None:
+                return False
             edits.set_header("Subject", api.blotted(piece.text, spans))
             covered = any("subject" in one.names for one in message.signed)
             return not covered or (self.options.dkim or self.options.signed) == "modify"
@@ -244,9 +274,30 @@ class Dlp(api.Plugin):
         return edits.replace_spans(piece.part, blots)
 
 
-def _piece(where: str, text: str, part: Part | None, markup: bool) -> _Piece:
-    seen = api.visible_text(_sound(text)) if markup else None
-    return _Piece(where, seen.text if seen is not None else _sound(text), part, seen)
+def _piece(where: str, text: str, part: Part | None, markup: str) -> _Piece:
+    """Make a piece.  markup: "html", "xml", "flowed", "delsp" or ""."""
+    text = _sound(text)
+    if not markup:
+        return _Piece(where, text, part)
+    if markup in ("flowed", "delsp"):
+        seen = api.flowed_text(text, without_blank=markup == "delsp")
+    else:
+        seen = api.visible_text(text, html=markup == "html")
+    return _Piece(where, seen.text, part, seen)
+
+
+def _flow(part: Part) -> str:
+    """Return how the lines of a plain text are joined (RFC 3676); "" if they are not."""
+    if part.parameters.get("format", "").lower() != "flowed":
+        return ""
+    return "delsp" if part.parameters.get("delsp", "").lower() == "yes" else "flowed"
+
+
+def _holds_others(kind: str, names: tuple[str, ...]) -> bool:
+    """Tell whether a file may hold others, by its type; a mail by its name."""
+    return api.FAMILY_OF[kind] not in _TEXT_FAMILIES or any(
+        name.lower().endswith(_MAIL_NAMES) for name in names
+    )
 
 
 def _sound(text: str) -> str:

@@ -20,11 +20,14 @@ from enum import StrEnum
 from time import perf_counter
 from typing import Any, Protocol
 
-from . import office
+from . import office, tnef
+from .charsets import codec_of, is_ascii_superset
+from .defects import LIMIT_DEFECTS, Defect
 from .embedded import find_embedded
-from .filenames import NameTrick, extension_of, name_tricks, saved_names
+from .filenames import NameTrick, extension_of, file_names, is_body, name_tricks, saved_names
 from .filetypes import contradicts, file_types, zip_directory
-from .parts import parse
+from .parts import IDENTITY_ENCODINGS, parse
+from .readings import find_readings
 from .words import as_text
 
 
@@ -77,6 +80,7 @@ class UnpackedFile:
     names: every name that it has; programs differ in which one they take.
     content: b"" where it could not be unpacked.  types: see :func:`file_types`.
     macros: whether it is an Office document with macros.
+    is_body: whether it is a text that a mail shows, in UTF-8.
     saved: what it is called once it is saved; see :func:`saved_names`.
     """
 
@@ -86,6 +90,7 @@ class UnpackedFile:
     types: tuple[str, ...]
     troubles: set[Trouble] = field(default_factory=set)
     macros: bool = False
+    is_body: bool = False
     saved: tuple[str, ...] = field(init=False)
 
     @property
@@ -131,6 +136,7 @@ class Member:
     names: tuple[str, ...]
     content: bytes = b""
     troubles: set[Trouble] = field(default_factory=set)
+    is_body: bool = False
 
 
 Reader = Callable[[bytes, UnpackedFile, "Unpacker"], Iterator[Member]]
@@ -193,6 +199,7 @@ class Unpacker:
             for found in self.files(member.names, member.content, inside=outer.path):
                 if found.depth == outer.depth + 1:
                     found.troubles |= member.troubles
+                    found.is_body = member.is_body
                 yield found
 
     def _in_time(self) -> None:
@@ -481,31 +488,34 @@ def _pax_path(body: bytes) -> str:
 
 
 def _tnef_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:
-    """Read the attachments of a winmail.dat ([MS-OXTNEF] 2.1.3)."""
-    place, name = 6, ""
-    data: bytes | None = None
-    while place + 9 <= len(content):
-        attribute, size = struct.unpack_from("<II", content, place + 1)
-        body = content[place + 9 : place + 9 + size]
-        place += 9 + size + 2
-        if len(body) < size:
-            raise _Stop(Trouble.UNREADABLE)
-        if attribute == 0x00069002 and data is not None:  # attAttachRendData: the next attachment begins
-            yield Member((name,), *unpacker.gather([data], len(data)))
-            name, data = "", None
-        elif attribute == 0x00018010:
-            name = as_text(body.rstrip(b"\0"))
-        elif attribute == 0x0006800F:
-            data = body
-    if data is not None:
-        yield Member((name,), *unpacker.gather([data], len(data)))
+    for one in tnef.attachments(content):
+        if one.broken:
+            outer.troubles.add(Trouble.UNREADABLE)
+        if not one.contents:
+            yield Member(tuple(one.names), troubles={Trouble.UNREADABLE})
+        for body in one.contents:
+            yield Member(tuple(one.names), *unpacker.gather([body], len(body)))
 
 
 def _mail_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:
-    for part in parse(content).walk():
-        if not part.children and part.is_attachment:
-            body = part.content()
-            yield Member((part.filename,), *unpacker.gather([body], len(body)))
+    """Give each file of a mail in every reading, and a text that does not stand there as it is shown."""
+    root = parse(content)
+    for part in (part for tree in (root, *find_readings(root)) for part in tree.walk()):
+        for defect in LIMIT_DEFECTS.intersection(part.defects):
+            outer.troubles.add(Trouble.TOO_DEEP if defect is Defect.TOO_DEEP else Trouble.TOO_MANY)
+        if part.children:
+            continue
+        for one in part.embedded():
+            body = one.content()
+            yield Member((one.name,), *unpacker.gather([body], len(body)))
+        body = part.content()
+        plain = is_body(part, body)
+        if not plain:
+            yield Member(file_names(part), *unpacker.gather([body], len(body)))
+        wide = part.is_text and not is_ascii_superset(codec_of(part.charset) or "ascii")
+        if wide or (plain and part.transfer_encoding not in IDENTITY_ENCODINGS):
+            text = part.text().encode("utf-8", "replace")
+            yield Member((), *unpacker.gather([text], len(body)), is_body=True)
 
 
 def _uuencoded_members(content: bytes, outer: UnpackedFile, unpacker: Unpacker) -> Iterator[Member]:

@@ -31,8 +31,12 @@ _MEANT = {
     "big5": "big5hkscs",
     "tis_620": "cp874",
     "windows_874": "cp874",
-    "unicode_1_1_utf_7": "utf_7",
-    "utf8mb4": "utf_8",
+    **dict.fromkeys(("unicode_1_1_utf_7", "unicode_2_0_utf_7", "csunicode11utf7", "csutf7"), "utf_7"),
+    **dict.fromkeys(("utf8mb4", "unicode_1_1_utf_8", "unicode11utf8", "unicode20utf8"), "utf_8"),
+    "x_unicode20utf8": "utf_8",
+    **dict.fromkeys(("unicode", "ucs_2", "csunicode", "iso_10646_ucs_2", "unicodefeff"), "utf_16"),
+    **dict.fromkeys(("unicodefffe", "ucs_2be"), "utf_16_be"),
+    "ucs_2le": "utf_16_le",
     "x_unknown": "",
 }
 _CODECS = frozenset(

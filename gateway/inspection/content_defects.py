@@ -48,6 +48,8 @@ def charset_defects(content: bytes, charset: str) -> list[Defect]:
     unmarked = codec in ("utf_16", "utf_32") and not charsets.without_mark(content, codec)[1]
     if unmarked and content:
         return [Defect.ODD_CHARSET]
+    if codec.startswith("utf_16") and not charset.startswith("utf"):  # a name of it that few know
+        return [Defect.ODD_CHARSET]
     if codec == "ascii":
         return [] if content.isascii() else [Defect.BAD_CHARSET]
     try:

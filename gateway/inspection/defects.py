@@ -29,6 +29,7 @@ class Defect(StrEnum):
     # -- of the fields that say what a part is
     BAD_CONTENT_TYPE = "bad_content_type"  # no "type/subtype"; read as text/plain
     BAD_MULTIPART_TYPE = "bad_multipart_type"  # the same, but a multipart or message to some
+    BAD_HTML_TYPE = "bad_html_type"  # the same, but HTML to some
     DUPLICATE_CONTENT_TYPE = "duplicate_content_type"  # they differ; the first one counts
     DUPLICATE_ENCODING = "duplicate_transfer_encoding"  # they differ; the first one counts
     DUPLICATE_DISPOSITION = "duplicate_disposition"  # they differ; the first one counts
@@ -47,7 +48,7 @@ class Defect(StrEnum):
     ENCODED_MESSAGE = "encoded_message"  # a message/rfc822 in base64 or quoted-printable
     PARTIAL_MESSAGE = "partial_message"  # a message/partial: others make one of several messages
     MISSING_BOUNDARY = "missing_boundary"  # a multipart without the parameter
-    BAD_BOUNDARY = "bad_boundary"  # not all of ASCII, or with a blank at its end
+    BAD_BOUNDARY = "bad_boundary"  # not all of ASCII, a blank at its end, or junk behind it
     LONG_BOUNDARY = "long_boundary"  # more than the 70 characters of RFC 2046 5.1.1
     BOUNDARY_NOT_FOUND = "boundary_not_found"  # no part begins
     MISSING_FINAL_BOUNDARY = "missing_final_boundary"
@@ -61,7 +62,7 @@ class Defect(StrEnum):
     BAD_QUOTED_PRINTABLE = "bad_quoted_printable"  # "=" before something else: stands for itself
     QUOTED_LONE_CR = "quoted_lone_cr"  # "=" and a CR without LF: a line end that not all see
     BAD_CHARSET = "bad_charset"  # unknown, or the octets are not of it
-    ODD_CHARSET = "odd_charset"  # UTF-7, or UTF-16 and UTF-32 that don't say in which order
+    ODD_CHARSET = "odd_charset"  # UTF-7, UTF-16 by another name, or it and UTF-32 without an order
     # -- limits
     TOO_DEEP = "too_deep"
     TOO_MANY_PARTS = "too_many_parts"

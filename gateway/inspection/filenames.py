@@ -6,11 +6,14 @@ import re
 import unicodedata
 from enum import StrEnum
 
+from .filetypes import FAMILY_OF, file_types
 from .parameters import every_value
 from .parts import Part
 
 #: No more of a name is looked at than this at its beginning and at its end.
 _LONGEST = 512
+#: What the text of a message may be; anything else in one is a file.
+_BODY_FAMILIES = ("plain", "web", "code")
 
 _RISKY = """
     ade adp app appinstaller application appref-ms appx appxbundle asp aspx bas bat chm cmd com cpl csh
@@ -28,6 +31,8 @@ _HARMLESS = """
 #: Extensions that a desktop runs, mounts or follows when its user opens the file.
 RISKY_EXTENSIONS = frozenset(_RISKY.split())
 _HARMLESS_EXTENSIONS = frozenset(_HARMLESS.split())
+#: Where a name stands, and under which parameters.
+_FIELDS = {"content-disposition": ("filename", "name"), "content-type": ("name", "filename")}
 _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u034f\u115f\u1160\u180b-\u180f\u200b-\u200f\u2028-\u202f\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\ufff9-\ufffb]"
@@ -53,11 +58,32 @@ def file_names(part: Part) -> tuple[str, ...]:
     every reading of repeated, continued and encoded ones.
     """
     found: list[str] = []
-    for field, parameter in (("content-disposition", "filename"), ("content-type", "name")):
+    for field, parameters in _FIELDS.items():
         for one in part.get_all(field):
-            found += every_value(one.raw_value, parameter)
-            found += every_value(one.raw_value, "name" if parameter == "filename" else "filename")
+            raw = one.raw_value
+            lower = raw.lower()
+            there = {"filename": b"filename" in lower, "name": b"name" in lower.replace(b"filename", b"")}
+            for parameter in parameters:
+                if there[parameter]:
+                    found += every_value(raw, parameter)
     return tuple(dict.fromkeys(_bounded(name) for name in found))
+
+
+def is_body(part: Part, content: bytes) -> bool:
+    """Tell whether every program takes a leaf for text of the message, and it is text of some kind.
+
+    By no name, and by no disposition: of several some programs take the last.
+    """
+    if part.content_type not in ("text/plain", "text/html"):
+        return False
+    for one in part.fields:
+        if one.name in _FIELDS:
+            lower = one.raw_value.lower()
+            if one.name == "content-disposition" and b"attachment" in lower:
+                return False
+            if b"name" in lower and file_names(part):
+                return False
+    return FAMILY_OF[file_types(content)[0]] in _BODY_FAMILIES
 
 
 def _bounded(name: str) -> str:

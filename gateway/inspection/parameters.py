@@ -41,10 +41,10 @@ class Structured:
 Piece = tuple[bool, str]  # whether it was quoted, and the text
 
 
-def parse_structured(raw: bytes, most: int = 200) -> Structured:
+def parse_structured(raw: bytes, most: int = 200, *, slash: bool = False) -> Structured:
     """Parse a field's raw value.  Never fails; what is wrong is named in ``defects``.
 
-    most: how many parameters are read.
+    most: how many parameters are read.  slash: the value has one, with blanks beside it or not.
     """
     result = Structured()
     if len(raw) > LONGEST_VALUE:
@@ -57,6 +57,8 @@ def parse_structured(raw: bytes, most: int = 200) -> Structured:
         text, result.codec = raw.decode("latin-1"), "latin-1"
     segments = _segments(text, most, result.defects)
     head = segments.pop(0)
+    if slash:
+        _join_type(head)
     words = "".join(text for _, text in head).split(None, 1)
     if words:
         result.value = words[0].lower()
@@ -99,6 +101,15 @@ def _segments(text: str, most: int, defects: list[Defect]) -> list[list[Piece]]:
     return segments
 
 
+def _join_type(head: list[Piece]) -> None:
+    """Take away the blanks beside the first slash of unquoted text (RFC 822 3.1.4 allows them)."""
+    count = next((place for place, (quoted, _) in enumerate(head) if quoted), len(head))
+    text = "".join(text for _, text in head[:count])
+    major, found, minor = text.partition("/")
+    if found and (major[-1:].isspace() or minor[:1].isspace() or count > 1):
+        head[:count] = [(False, f"{major.rstrip()}/{minor.lstrip()}")]
+
+
 def _ends_in_pair(token: str) -> bool:
     """Tell whether the last quote of a token belongs to a quoted pair."""
     body = token[1:-1]
@@ -118,6 +129,10 @@ def _collect(segments: list[list[Piece]], result: Structured) -> None:
             continue
         value = _value([(False, first), *segment[1:]])
         base, star, section = name.partition("*")
+        if base == "boundary":
+            for other in _shorter(first, segment[1:]):
+                if other != value:
+                    result.take_other(base, other)
         if not star:
             if name in plain:
                 if value != plain[name]:
@@ -170,6 +185,16 @@ def _value(pieces: list[Piece]) -> str:
     return "".join(text if quoted else text.strip() for quoted, text in pieces)
 
 
+def _shorter(first: str, behind: list[Piece]) -> list[str]:
+    """Return what programs take that stop at the end of a token or of a quoted string.
+
+    first, behind: of a value, as :func:`_value` gets them.
+    """
+    quoted = [text for is_quoted, text in behind if is_quoted]
+    token = _BARE_TOKEN.match(first.strip())
+    return [one for one in (token.group() if token is not None else "", *quoted) if one]
+
+
 def _join(parts: dict[int, tuple[str, bool]], defects: list[Defect]) -> str:
     if sorted(parts) != list(range(len(parts))):
         defects.append(Defect.BROKEN_CONTINUATION)
@@ -196,7 +221,8 @@ def every_value(raw: bytes, name: str) -> list[str]:
     """Return each text that some program may take for a parameter of a field's raw value.
 
     Where :func:`parse_structured` decides, this does not: the plain one and the one of RFC
-    2231, the first and the second of two, an unquoted one as a whole and its first word.
+    2231, the first and the second of two, an unquoted one as a whole, its first word and its
+    token, a quoted string with what stands beside it and alone.
     """
     try:
         text = unfold(raw[:LONGEST_VALUE]).decode("utf-8")
@@ -219,6 +245,7 @@ def every_value(raw: bytes, name: str) -> list[str]:
             found += [value, decode_words(value.encode("utf-8", "replace"))]
             if first.strip():
                 found.append(first.strip().split()[0])
+            found += _shorter(first, segment[1:])
     return [value for value in dict.fromkeys(found) if value]
 
 
@@ -254,4 +281,6 @@ def _extended(key: str, text: str) -> list[str]:
 #: Characters of a parameter on one line, and octets of one section, encoded three characters each.
 _LONGEST_PLAIN = 200
 _SECTION = 60
+#: RFC 2045 5.1, with 8-bit characters as well.
+_BARE_TOKEN = re.compile(r"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]+")
 _TOKEN = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")

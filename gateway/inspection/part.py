@@ -77,13 +77,16 @@ class Part:
             in_digest = self.parent is not None and self.parent.content_type == "multipart/digest"
             return ("message/rfc822" if in_digest else "text/plain"), {}  # RFC 2046 5.1.5
         self._compare(found, Defect.DUPLICATE_CONTENT_TYPE)
-        parsed = self._type = parse_structured(found[0].raw_value, limits.parameters)
+        raw = found[0].raw_value
+        parsed = self._type = parse_structured(raw, limits.parameters, slash=True)
         self.defects += parsed.defects
         self._codec = parsed.codec
         major, slash, minor = parsed.value.partition("/")
         if not (major and slash and minor) or "/" in minor:
             composite = major.startswith(("multipart", "message")) or "boundary" in parsed.parameters
-            self.defects.append(Defect.BAD_MULTIPART_TYPE if composite else Defect.BAD_CONTENT_TYPE)
+            html = b"html" in raw.partition(b";")[0].lower()
+            plain = Defect.BAD_HTML_TYPE if html else Defect.BAD_CONTENT_TYPE
+            self.defects.append(Defect.BAD_MULTIPART_TYPE if composite else plain)
             return "text/plain", parsed.parameters  # RFC 2045 5.2
         return parsed.value, parsed.parameters
 
@@ -149,8 +152,18 @@ class Part:
 
     @property
     def other_boundaries(self) -> list[bytes]:
-        """The boundaries that another program may take instead."""
-        return [one.rstrip().encode(self._codec, "replace") for one in self._type.others.get("boundary", [])]
+        """The boundaries that another program may take instead, and cut the body otherwise by."""
+        others = self._type.others.get("boundary")
+        if not others:
+            return []
+        body, own = b"\n" + self.raw_body, self.boundary
+        found = [one.rstrip().encode(self._codec, "replace") for one in others]
+        return [
+            one
+            for one in found
+            # A token at the beginning of our boundary finds the same lines, if there are no others.
+            if not own.startswith(one) or body.count(b"\n--" + one) != body.count(b"\n--" + own)
+        ]
 
     @property
     def origin(self) -> Part:

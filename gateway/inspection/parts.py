@@ -80,6 +80,8 @@ class _Parser:
         if part.depth >= self.limits.depth or self.scans < 0:
             part.defects.append(Defect.TOO_DEEP)
             return
+        if part.other_boundaries and Defect.BAD_BOUNDARY not in part.defects:
+            part.defects.append(Defect.BAD_BOUNDARY)
         outer = part.parent
         while outer is not None:
             if outer.is_multipart and clash(outer.boundary, boundary):

@@ -57,8 +57,9 @@ def _buffers(part: Part) -> Iterator[bytes]:
     coding = codings[0] if codings else b""
     if part.is_multipart and encoded:
         yield _with_header(kind, b"", part.content())
-    for boundary in part.other_boundaries[:_MOST_FIELDS]:
-        yield _with_header(b'multipart/mixed; boundary="' + boundary + b'"', b"", part.raw_body)
+    for boundary in part.other_boundaries:
+        quoted = boundary.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        yield _with_header(b'multipart/mixed; boundary="' + quoted + b'"', b"", part.raw_body)
     for other in _others(kinds):
         yield _with_header(other, coding, part.raw_body)
     for other in _others(codings):

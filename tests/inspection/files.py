@@ -49,8 +49,19 @@ def open_xml(folder: str, **members: bytes) -> bytes:
     return zipped(parts | {name.replace("__", "/").replace("_bin", ".bin"): c for name, c in members.items()})
 
 
-def tnef(name: str, content: bytes) -> bytes:
-    """Return a winmail.dat with one attachment."""
+def mapi(*properties: tuple[int, int, bytes]) -> bytes:
+    """Return MAPI properties as TNEF has them: type, id and value of each."""
+    octets = struct.pack("<I", len(properties))
+    for kind, identity, value in properties:
+        octets += struct.pack("<HH", kind, identity)
+        if kind in (0x0D, 0x1E, 0x1F, 0x102):
+            octets += struct.pack("<II", 1, len(value))
+        octets += value + bytes(-len(value) % 4)
+    return octets
+
+
+def tnef(name: str, content: bytes | None, properties: bytes = b"") -> bytes:
+    """Return a winmail.dat with one attachment.  content: None for no attAttachData."""
 
     def attribute(level: int, kind: int, data: bytes) -> bytes:
         return struct.pack("<BII", level, kind, len(data)) + data + struct.pack("<H", sum(data) & 0xFFFF)
@@ -60,7 +71,8 @@ def tnef(name: str, content: bytes) -> bytes:
         + attribute(1, 0x00089006, bytes(4))
         + attribute(2, 0x00069002, bytes(14))
         + attribute(2, 0x00018010, name.encode() + b"\0")
-        + attribute(2, 0x0006800F, content)
+        + (attribute(2, 0x0006800F, content) if content is not None else b"")
+        + (attribute(2, 0x00069005, properties) if properties else b"")
     )
 
 

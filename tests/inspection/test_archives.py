@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import bz2
 import gzip
 import io
 import lzma
+import struct
 import subprocess
 import tarfile
 import tracemalloc
@@ -24,6 +27,7 @@ from tests.inspection.files import (
     PE,
     PNG,
     encrypted_zip,
+    mapi,
     open_xml,
     overlapping_zip,
     tarred,
@@ -90,6 +94,126 @@ def test_mail_and_winmail_dat():
     )
     assert paths("a.eml", mail)["a.eml/x.exe"].content == b"MZ"
     assert paths("winmail.dat", tnef("x.exe", PE))["winmail.dat/x.exe"].content == PE
+
+
+LONG_NAME = (0x1F, 0x3707, "x.js\0".encode("utf-16-le"))
+NAMED = b"\0" * 16 + struct.pack("<II", 1, 6) + "ab\0".encode("utf-16-le") + bytes(2)  # a name of six octets
+
+
+@pytest.mark.parametrize(
+    ("content", "properties", "names", "inner"),
+    [
+        (b"MZ", mapi(LONG_NAME), ("X.TXT", "x.js"), b"MZ"),
+        (b"MZ", mapi((0x1E, 0x3704, b"x.js\0")), ("X.TXT", "x.js"), b"MZ"),
+        (None, mapi((0x102, 0x3701, b"MZ"), LONG_NAME), ("X.TXT", "x.js"), b"MZ"),
+        (None, mapi((0x0D, 0x3701, bytes(16) + b"MZ")), ("X.TXT",), b"MZ"),
+        (b"MZ", mapi((0x102, 0x3701, b"PK")), ("X.TXT",), b"PK"),
+        (
+            b"MZ",
+            mapi(
+                *((kind, 0x3700, bytes(4)) for kind in (0x02, 0x03, 0x04, 0x0A, 0x0B)),
+                *((kind, 0x3700, bytes(8)) for kind in (0x05, 0x06, 0x07, 0x14, 0x40)),
+                (0x48, 0x3700, bytes(16)),
+                (0x1003, 0x3700, struct.pack("<III", 2, 0, 0)),
+                (0x1002, 0x3700, struct.pack("<IHHH", 3, 0, 0, 0)),
+                (0x101E, 0x3700, struct.pack("<II2sxxI1sxxx", 2, 2, b"a", 1, b"")),
+                (0x03, 0x8001, bytes(16) + struct.pack("<III", 0, 7, 0)),
+                (0x03, 0x8001, NAMED + bytes(4)),
+                LONG_NAME,
+            ),
+            ("X.TXT", "x.js"),
+            b"MZ",
+        ),
+    ],
+)
+def test_properties_of_an_attachment_in_winmail_dat(content, properties, names, inner):
+    *members, outer = unpack("winmail.dat", tnef("X.TXT", content, properties))
+    assert {(file.names, file.content) for file in members} >= {(names, inner)}
+    assert outer.troubles == set()
+    for cut in range(1, len(properties), 3):
+        unpack("winmail.dat", tnef("X.TXT", content, properties[:cut]))
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        mapi(LONG_NAME)[:-4],
+        struct.pack("<I", 1),
+        struct.pack("<IHHI", 1, 0x101E, 0x3700, 0xFFFFFFFF),
+        struct.pack("<IHHII", 1, 0x1F, 0x3707, 1, 0xFFFFFFFF),
+        struct.pack("<IHH", 0xFFFFFFFF, 0x01, 0x3700) * 20,
+        mapi((0x77, 0x3700, bytes(4))),
+    ],
+)
+def test_properties_that_are_broken_are_a_trouble(properties: bytes):
+    assert unpack("winmail.dat", tnef("X.TXT", b"MZ", properties))[-1].troubles == {Trouble.UNREADABLE}
+
+
+def test_an_attachment_in_winmail_dat_without_data_is_a_trouble():
+    inner, _ = unpack("winmail.dat", tnef("X.TXT", None, mapi(LONG_NAME)))
+    assert inner.names == ("X.TXT", "x.js") and inner.troubles == {Trouble.UNREADABLE}
+
+
+def test_a_winmail_dat_that_is_cut_shows_what_is_whole():
+    inner, *_, outer = unpack("winmail.dat", tnef("x.exe", PE) + b"\2\x0f\x80\6\0\xff\0\0\0")
+    assert inner.content == PE and outer.troubles == {Trouble.UNREADABLE}
+
+
+def base64_part(fields: str, content: bytes) -> bytes:
+    body = base64.encodebytes(content).decode()
+    return crlf(f"{fields}\nContent-Transfer-Encoding: base64\n\n{body}")
+
+
+UUENCODED = b"begin 644 x.exe\n" + binascii.b2a_uu(b"MZ") + b"`\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("mail", "name"),
+    [
+        (base64_part("Content-Type: application/octet-stream", b"MZ"), ""),
+        (base64_part("Content-Type: text/plain", b"MZ"), ""),
+        (
+            base64_part("Content-Type: a/b; name=x.exe\nContent-Disposition: inline; filename=a.txt", b"MZ"),
+            "x.exe",
+        ),
+        (
+            base64_part("Content-Disposition: inline\nContent-Disposition: inline; filename=x.exe", b"MZ"),
+            "x.exe",
+        ),
+        (crlf("Subject: x\n\nSee:\n") + UUENCODED, "x.exe"),
+        (base64_part("Content-Type: text/plain", UUENCODED), "x.exe"),
+        (
+            base64_part("Content-Type: message/rfc822", base64_part("Content-Type: a/b; name=x.exe", b"MZ")),
+            "x.exe",
+        ),
+        (
+            crlf(
+                "Content-Type: multipart/mixed; boundary=b x\n\n"
+                "--b\nContent-Type: a/b; name=x.exe\n\nMZ\n--b--"
+            ),
+            "x.exe",
+        ),
+    ],
+)
+def test_every_file_of_a_mail(mail: bytes, name: str):
+    found = unpack("a.eml", mail)
+    assert any(name in file.names and file.content[:2] == b"MZ" for file in found if file.depth) or (
+        not name and any(file.content == b"MZ" for file in found if file.depth)
+    )
+    assert any(file.content == b"MZ" for file in unpack("a.zip", zipped({"a.eml": mail})))
+
+
+def test_the_text_of_a_mail_is_shown_where_it_is_encoded():
+    assert [file.depth for file in unpack("a.eml", crlf("Content-Type: text/html\n\n<p>x\n"))] == [0]
+    for kind, encoded in (("utf-8", "\u00fc".encode()), ("utf-16", "\u00fc".encode("utf-16"))):
+        found = unpack("a.eml", base64_part(f"Content-Type: text/plain; charset={kind}", encoded))
+        assert [file.content for file in found if file.is_body] == ["\u00fc".encode()]
+
+
+def test_a_mail_beyond_a_limit():
+    deep = b"Content-Type: message/rfc822\r\n\r\n" * 60 + b"x"
+    assert unpack("a.eml", deep)[-1].troubles == {Trouble.TOO_DEEP}
+    assert unpack("a.eml", b"a: b\r\n" * 60_000 + b"\r\nx")[-1].troubles == {Trouble.TOO_MANY}
 
 
 # -- Office --------------------------------------------------------------------------

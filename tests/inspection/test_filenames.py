@@ -37,6 +37,10 @@ def names(header: str) -> tuple[str, ...]:
         ('Content-Disposition: attachment; filename="x\\.exe"', {"x.exe"}),
         ("Content-Disposition: attachment; filename=x(comment).exe", {"x.exe"}),
         ("Content-Disposition: attachment;\n filename=x.exe", {"x.exe"}),
+        ('Content-Disposition: attachment; filename="x.exe"y.txt', {"x.exe", "x.exey.txt"}),
+        ('Content-Disposition: attachment; filename= "x.exe" y.txt', {"x.exe"}),
+        ("Content-Disposition: attachment; filename=x.exe,y.txt", {"x.exe", "x.exe,y.txt"}),
+        ("Content-Disposition: filename=x.exe", {"x.exe"}),
     ],
 )
 def test_every_reading(header: str, expected: set[str]):

@@ -135,6 +135,14 @@ BROKEN: dict[str, tuple[bytes, Defect, list[str]]] = {
         ["text/plain"],
     ),
     "bad type": (crlf("Content-Type: banana\n\nx"), Defect.BAD_CONTENT_TYPE, ["text/plain"]),
+    **{
+        f"bad html type {kind}": (
+            crlf(f"Content-Type: {kind}; charset=utf-8\n\nx"),
+            Defect.BAD_HTML_TYPE,
+            ["text/plain"],
+        )
+        for kind in ("text html", "text//html", "html", "x text/ html", "text\\HTML")
+    },
     "duplicate boundary": (
         multipart("--b", "", "x", "--b--", "", kind="multipart/mixed; boundary=b; boundary=c"),
         Defect.DUPLICATE_PARAMETER,
@@ -268,6 +276,21 @@ BROKEN: dict[str, tuple[bytes, Defect, list[str]]] = {
         ["multipart/mixed", "text/plain"],
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/ html", "text /html", "text / html", "text\n /\n\thtml", "text(a)/(b) html"]
+)
+@pytest.mark.parametrize("more", ["", "; charset=utf-7", " charset=utf-7"])
+def test_blanks_beside_the_slash_of_a_type(kind: str, more: str):
+    part = parse(crlf(f"Content-Type: {kind}{more}\n\nx"))
+    assert (part.content_type, part.charset) == ("text/html", "utf-7" if more else "")
+    assert parse(crlf(f"Content-Disposition: attachment / {more}\n\nx")).disposition == "attachment"
+
+
+def test_blanks_beside_the_slash_of_a_multipart():
+    message = multipart("--b c", "", "x", "--b c--", kind='multipart/ mixed boundary="b c"')
+    assert [part.content_type for part in parse(message).walk()] == ["multipart/mixed", "text/plain"]
 
 
 @pytest.mark.parametrize("name", BROKEN)

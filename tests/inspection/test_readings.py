@@ -103,6 +103,15 @@ def test_an_encoded_multipart_is_shown_decoded(encoding: str):
             " boundary=b.c\n\n--b.c\n--b--\n--b.c\nContent-Type: image/png\n\nx\n--b--\n",
             "image/png",
         ),
+        *(
+            (
+                f"Content-Type: multipart/mixed; boundary={boundary}",
+                f"{before}--b\nContent-Type: image/png\n\nx\n--b--\n",
+                "image/png",
+            )
+            for boundary in ("b x", '"b"x', '"b" x', "b/x", "b, x", "b=x", "b@x", "b<x", "b\n x")
+            for before in ("", "--b x\n\nx\n--b x--\n", "--b/x\n\nx\n--b/x--\n")
+        ),
         ("Content-Type: multipart/mixed; boundary=b", "preamble\n--b--\n", "text/plain"),
         ("Content-Type: multipart/mixed", "seen as text by some\n", "text/plain"),
         ("Content-Type: multipart/mixed; boundary=b", "seen as text by some\n", "text/plain"),
@@ -188,6 +197,10 @@ CONTENT: dict[str, tuple[str, str, bytes, tuple[Defect, ...]]] = {
     "utf-7": ("text/html; charset=utf-7", "7bit", b"+ADw-script+AD4-", (Defect.ODD_CHARSET,)),
     "utf-16 without an order": ("text/plain; charset=utf-16", "binary", b"a\0", (Defect.ODD_CHARSET,)),
     "utf-16 with one": ("text/plain; charset=utf-16", "binary", b"\xff\xfea\0", ()),
+    **{
+        name: (f"text/html; charset={name}", "binary", b"a\0", (Defect.ODD_CHARSET,))
+        for name in ("unicode", "unicodefffe", "ucs-2", "iso-10646-ucs-2", "unicode-2-0-utf-7")
+    },
     "latin": ("text/plain; charset=iso-8859-1", "8bit", b"\xfc", ()),
     "no text": ("image/png", "8bit", b"\xff", ()),
 }

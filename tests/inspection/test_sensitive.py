@@ -43,7 +43,7 @@ JWT = ".".join(
 
 
 @pytest.mark.parametrize("card", CARDS)
-@pytest.mark.parametrize("form", ["{}", "card: {}.", "({})", "12 {} 34", "x\n{}\ny"])
+@pytest.mark.parametrize("form", ["{}", "card: {}.", "({})", "12 {} 34", "x\n{}\ny", "no.{}", ".{}", "3 .{}"])
 def test_cards(card: str, form: str):
     assert found("card", form.format(card)) == [card]
 
@@ -54,6 +54,7 @@ def test_cards_in_groups():
         "4111-1111-1111-1111",
         "3782 822463 10005",
         "4111\u00a01111\u00a01111\u00a01111",
+        "4111\u20091111\u202f1111\u20071111",
     ):
         assert found("card", f"pay {written} now") == [written]
     assert len(found("card", " ".join(CARDS))) == len(CARDS)

@@ -111,6 +111,22 @@ def test_codecs_that_are_no_charsets_are_not_used(name: str):
     assert charsets.decode(b"abc", name) == "abc"
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *(
+            (name, "utf-16-le")
+            for name in ("unicode", "ucs-2", "csUnicode", "ISO-10646-UCS-2", "unicodefeff")
+        ),
+        *((name, "utf-16-be") for name in ("unicodeFFFE", "ucs-2be")),
+        *((name, "utf-7") for name in ("unicode-2-0-utf-7", "csUnicode11UTF7", "csUTF7")),
+        *((name, "utf-8") for name in ("unicode-1-1-utf-8", "unicode11utf8", "x-unicode20utf8")),
+    ],
+)
+def test_other_names_of_unicode(name: str, written: str):
+    assert charsets.decode("<b>\u00fc".encode(written), name) == "<b>\u00fc"
+
+
 @pytest.mark.parametrize("codec", sorted(set(charsets._TABLE.values()) - {""}))
 def test_every_codec_of_the_table_decodes_anything(codec: str):
     everything = bytes(range(256))

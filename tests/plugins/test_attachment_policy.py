@@ -156,6 +156,14 @@ def test_a_transfer_encoding_that_is_not_known_is_unreadable():
     assert "unreadable" in hits(message, {"name": "r", "conditions": ["unreadable"]})[0]
 
 
+def test_a_multipart_without_its_boundary_is_unreadable():
+    rule = {"name": "r", "conditions": ["unreadable"]}
+    message = attached(PE).replace(b"=b\r\n", b"=x\r\n")
+    assert "unreadable" in hits(message, rule)[0]
+    assert hits(message[: message.index(b"\r\n\r\n") + 4], rule) == []
+    assert hits(attached(PNG).replace(b"=b\r\n", b"=b=x\r\n").replace(b"--b", b"--b=x"), rule) == []
+
+
 def test_in_winmail_dat_in_mail_and_in_uuencode():
     assert hits(attached(tnef("x.exe", PE)), PROGRAMS) == ["programs: a.dat/x.exe (pe)"]
     enclosed = attached(PE)
@@ -164,6 +172,10 @@ def test_in_winmail_dat_in_mail_and_in_uuencode():
         len(hits(attached(enclosed, "message/rfc822"), PROGRAMS)) == 1
     )  # RFC 2046 5.2.1 forbids base64 here
     assert hits(uuencoded(), PROGRAMS) == ["programs: x.exe (pe)"]
+    unnamed = attached(PE).replace(b'; name="a.dat"', b"")
+    assert hits(attached(unnamed, "a/b; name=a.eml"), PROGRAMS) == ["programs: a.eml/unnamed (pe)"]
+    text = crlf("Content-Transfer-Encoding: base64\n\neCA9IDE7\n")
+    assert hits(attached(text, "a/b; name=a.eml"), {"name": "r", "inside": True}) == []
 
 
 def uuencoded() -> bytes:
@@ -180,6 +192,8 @@ def uuencoded() -> bytes:
         attached(attached(PE), "multipart/mixed; boundary=b"),
         attached(PE).replace(b"base64", b"7bit\r\nContent-Transfer-Encoding: base64"),
         attached(PE).replace(b"=b\r\n", b"=x; boundary=b\r\n"),
+        attached(PE).replace(b"=b\r\n", b"=b x\r\n"),
+        attached(PE).replace(b"=b\r\n", b'="b"x\r\n'),
     ],
 )
 def test_in_every_reading_of_an_ambiguous_message(message: bytes):
@@ -195,6 +209,27 @@ def test_the_text_itself_is_no_attachment():
     assert len(hits(page.replace(b"text/html", b"text/html; name=a.html"), rule)) == 1
     disguised = b"Content-Type: text/plain\r\n\r\n" + PE
     assert len(hits(disguised, PROGRAMS)) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Disposition: inline\nContent-Disposition: attachment; filename=x.js",
+        "Content-Disposition: attachment; filename=x.js\nContent-Disposition: inline",
+        "Content-Disposition: filename=x.js",
+        'Content-Disposition: inline; filename="x.js"y.txt',
+        "Content-Type: text/plain; filename=x.js",
+        "Content-Type: text/plain\nContent-Type: text/plain; name=x.js",
+    ],
+)
+def test_a_text_is_an_attachment_if_any_field_says_so(fields: str):
+    message = crlf(f"{fields}\n\nx = 1\n")
+    assert len(hits(message, {"name": "r", "extensions": ["@risky"]})) >= 1
+
+
+def test_a_text_may_be_an_attachment_without_a_name():
+    message = crlf("Content-Disposition: inline\nContent-Disposition: Attachment\n\nx = 1\n")
+    assert len(hits(message, {"name": "r", "types": ["text"]})) == 1
 
 
 # -- what becomes of it --------------------------------------------------------------

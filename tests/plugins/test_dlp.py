@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import logging
 import sys
 import traceback
@@ -78,6 +79,75 @@ def test_where(message: bytes, where: str):
     assert counts(message, {**CARDS, "where": [where]}) == {"cards": "1"}
     others = sorted({"subject", "text", "html", "attachments"} - {where})
     assert counts(message, {**CARDS, "where": others}) == {}
+
+
+def encoded(fields: str, content: bytes) -> bytes:
+    body = base64.encodebytes(content).decode()
+    return crlf(f"{fields}\nContent-Transfer-Encoding: base64\n\n{body}")
+
+
+UUENCODED = b"begin 644 a.txt\n" + binascii.b2a_uu(CARD.encode()) + b"`\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "where"),
+    [
+        *(
+            (crlf(f"Content-Type: text/html\n\n<p>{seen}</p>\n"), "html")
+            for seen in (
+                "4111 1111\n1111 1111",
+                "4111  1111 \t1111\n    1111",
+                "4111 <b> 1111</b> 1111 1111",
+                "<!-->4111111111111111",
+                "<!--->4111111111111111<!-- x -->",
+                "<!-- --!>4111111111111111",
+                "4111<nobr>1111</nobr>1111<st1:phone>1111</st1:phone>",
+                '41111111<b title=">">11111111</b>',
+                "<svg><style/></svg>4111111111111111</style>",
+            )
+        ),
+        (crlf("Content-Type: text/plain; format=flowed\n\n> 4111 1111 \n> 1111 1111\n"), "text"),
+        (crlf("Content-Type: text/plain; format=flowed; delsp=yes\n\n4111 \n111111111111\n"), "text"),
+        *(
+            (encoded(f"Content-Type: {kind}; name=a", f"a\t{CARD}".encode("utf-16")), "attachments")
+            for kind in ("text/plain", "text/csv", "application/octet-stream", "text/plain; charset=utf-8")
+        ),
+        (encoded("Content-Type: text/plain; charset=utf-16", CARD.encode("utf-16")), "text"),
+        (encoded("Content-Type: text/html", f"<p>{CARD}".encode("utf-16")), "html"),
+        (plain("no.4111111111111111"), "text"),
+        (plain("4111\u20091111\u20091111\u202f1111"), "text"),
+        (crlf(f"Subject: x\nSubject: {CARD}\n\nx\n"), "subject"),
+        (crlf("\nx\n") + UUENCODED, "attachments"),
+        (encoded("Content-Type: text/plain", UUENCODED), "attachments"),
+    ],
+)
+def test_what_a_reader_sees(message: bytes, where: str):
+    assert counts(message, {**CARDS, "where": [where]}) == {"cards": "1"}
+    assert counts(message, CARDS, documents=True) == {"cards": "1"}
+
+
+def test_in_a_mail_that_is_attached_as_a_file():
+    for inner in (
+        encoded("Subject: x", CARD.encode()),
+        encoded("Content-Type: text/plain; charset=utf-16", CARD.encode("utf-16")),
+        encoded("Content-Type: text/csv; name=a.csv", CARD.encode()),
+    ):
+        message = encoded("Content-Type: application/octet-stream; name=a.EML", inner)
+        assert counts(message, CARDS) == {}
+        assert int(counts(message, CARDS, documents=True)["cards"]) >= 1
+    message = encoded(
+        "Content-Type: application/octet-stream; name=a.zip", zipped({"a": CARD.encode("utf-16")})
+    )
+    assert counts(message, CARDS, documents=True) == {"cards": "1"}
+
+
+def test_mask_in_lines_that_are_shown_as_one():
+    html = crlf("Content-Type: text/html\n\n<p>4111 1111\n  <nobr>1111</nobr>  1111\n")
+    assert masked(html, CARDS)[0] == html.replace(b"4111 1111", b"**** ****").replace(b">1111", b">****")
+    flowed = crlf("Content-Type: text/plain; format=flowed\n\n> 4111 1111 \n> 1111 1111\n")
+    assert masked(flowed, CARDS)[0] == flowed.replace(b"4111 1111", b"**** ****").replace(
+        b"> 1111", b"> ****"
+    )
 
 
 def test_what_a_reader_of_html_does_not_see():
@@ -173,6 +243,9 @@ UNMASKABLE = [
     crlf(f"DKIM-Signature: v=1; d=example.org; h=From; b=x\nSubject: x\n\n{CARD}\n"),
     crlf(f"DKIM-Signature: v=1; d=example.org; h=From:Subject; b=x\nSubject: {CARD}\n\nx\n"),
     crlf(f"Content-Type: text/plain; charset=nosuch\n\n{CARD}\n"),
+    crlf(f"Subject: x\nSubject: {CARD}\n\nx\n"),
+    crlf("\nx\n") + UUENCODED,
+    encoded("Content-Type: text/plain; name=a.txt", CARD.encode("utf-16")),
 ]
 
 
@@ -184,7 +257,7 @@ UNMASKABLE = [
 def test_what_can_not_be_masked(message: bytes, otherwise: str | None, result: str):
     options = {} if otherwise is None else {"otherwise": otherwise}
     ran = judged(message, {**CARDS, "action": "mask"}, **options).runs[0]
-    assert ran.result == result and ran.facts["not_masked"] in ("text", "subject")
+    assert ran.result == result and ran.facts["not_masked"] in ("text", "subject", "attachments")
 
 
 def test_signed_mail_is_masked_if_the_admin_says_so():
