@@ -337,7 +337,8 @@ def test_well_formed_messages_pass(name: str):
 def test_any_octets(message: bytes):
     plugin = policy({**ALL, "action": "strip"}, edit_signed=True)
     ran = judge(message, loaded(plugin, isolation="thread")).runs[0]
-    assert ran.result in ("pass", "modify", "reject"), ran
+    beyond = ran.result == "error" and "too_many_readings" in ran.detail
+    assert beyond or ran.result in ("pass", "modify", "reject"), ran
 
 
 def test_a_structure_beyond_a_limit_is_no_pass():
