@@ -88,7 +88,8 @@ class _Judge:
         policies = self._concerning.get(where)
         if policies is None:
             policies = self._concerning[where] = self._book.concerning(record)
-        ruling = rule(policies, record, device.user, device.mechanism, self._now)
+        # Who had no name when all was over had hidden it.
+        ruling = rule(policies, record, device.user, device.mechanism, self._now, not device.user)
         whole = next((one for one in policies if not one.users), None)
         if not ruling.refused and whole is not None and whole.session == "tls":
             # Nobody gets as far as a login without TLS.

@@ -953,6 +953,26 @@ C>  mailgate.1 NOOP
     )
 
 
+def test_a_second_login_is_no_wrong_password():
+    play(
+        ImapEngine,
+        PLUS
+        + """
+C>  a LOGIN alice secret
+>U  a LOGIN alice secret
+U>  a OK in
+!   LoginSeen(LOGIN, alice, ok)
+>C  a OK in
+C>  b LOGIN alice other
+>U  b LOGIN alice other
+U>  b BAD logged in already
+!   LoginSeen(LOGIN, alice, aborted)
+>C  b BAD logged in already
+""",
+        RULES,
+    )
+
+
 def test_idle_and_done():
     play(
         ImapEngine,

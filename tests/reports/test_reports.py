@@ -168,6 +168,24 @@ def test_readiness_knows_all_that_a_policy_asks(store: SqlStore, policy: Policy,
     assert {row["user"] for row in table(report, "users")} == hit
 
 
+def test_readiness_of_who_is_not_named_is_the_strictest(store: SqlStore) -> None:
+    store.write(
+        [
+            login(
+                40,
+                user="",
+                user_given="",
+                mechanism="GSSAPI",
+                protection="none",
+                tls_version="",
+                time=NOW - 1,
+            )
+        ]
+    )
+    policy = enforced(Policy("p", users=Users(["somebody"]), login="tls"))
+    assert {row["user"] for row in table(readiness(store, WEEK, [policy], NOW), "users")} == {""}
+
+
 def test_readiness_for_a_share_hits_those_whom_the_share_chooses(store: SqlStore) -> None:
     policy = Policy("p", login="tls-client-cert")
     shares = [0.0, 0.25, 0.5, 0.75, 1.0]

@@ -156,7 +156,7 @@ class Logins(Conversation):
             self._forbidden = self._forbids_login(login.user, login.mechanism) if login is not None else ""
             self._logged_in = not self._forbidden
             outcome = "policy" if self._forbidden else "ok"
-        elif cancelled:
+        elif cancelled or self._logged_in:  # of a second login the password is not looked at
             outcome = "aborted"
         elif b"[UNAVAILABLE]" in rest.upper() or b"[INUSE]" in rest.upper():
             outcome = "error"
