@@ -37,12 +37,24 @@ _NAMING = frozenset(
     | {f"SCRAM-SHA-{size}" for size in ("1", "256", "512")}
 )
 
+#: Mechanisms in which the server speaks first.
+_SERVER_FIRST = frozenset({"LOGIN", "CRAM-MD5", "DIGEST-MD5"})
+
 _NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}\Z")
 
 
 def mechanism_name(word: bytes) -> str | None:
     """Return the mechanism's name in upper case; None if it is none (RFC 4422 3.1)."""
     return word.decode("ascii").upper() if _NAME.match(word) else None
+
+
+def says_nothing(name: str, initial: bytes) -> bool:
+    """Tell whether an initial response, in base64, is as good as none (RFC 4422 3.3).
+
+    Programs send an empty one where the server speaks first, and servers differ in what they make
+    of it: it is to be left out.
+    """
+    return name in _SERVER_FIRST and initial in (b"", b"=")
 
 
 def shown_name(name: str | None) -> str:

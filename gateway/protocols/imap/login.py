@@ -101,7 +101,9 @@ class Logins(Conversation):
             self._refuse(tag, command, "BAD Invalid AUTHENTICATE", literal)
             return
         reader = sasl.SaslReader(name)
-        if len(words) == 2:
+        if len(words) == 2 and sasl.says_nothing(name, words[1]):
+            text = text[: -1 - len(words[1])]
+        elif len(words) == 2:
             reader.client(words[1], initial=True)
         if self._rule(reader).refused:
             self._refuse_login(tag, command, reader, None)

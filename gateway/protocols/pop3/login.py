@@ -135,6 +135,8 @@ class Logins(Prologue):
             return
         # What nobody knows as a mechanism may be a password: it is not told.
         reader = sasl.SaslReader(name if name in sasl.KNOWN or self._lists(name) else "other")
+        if sasl.says_nothing(name, initial):
+            initial = b""
         if initial:
             reader.client(initial, initial=True)
         if len(self.heard[CLIENT]):

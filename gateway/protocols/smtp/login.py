@@ -42,6 +42,8 @@ class Logins(Conversation):
             self._error(command, 501, "5.5.4", "Syntax: AUTH mechanism")
             return
         reader = sasl.SaslReader(name)
+        if sasl.says_nothing(name, initial):
+            initial = b""
         if initial:
             reader.client(initial, initial=True)
         if len(self.heard[CLIENT]):
