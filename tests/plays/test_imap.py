@@ -363,6 +363,26 @@ def test_what_looks_like_a_literal_within_quotes():
     )
 
 
+@pytest.mark.parametrize("opener", ["NOOP x{36+}", "NOOP ) {36+}", "NOOP ~{36+}", "CAPABILITY a%{36+}"])
+def test_octets_that_nobody_asked_for_are_not_relayed(opener: str):
+    """An upstream that finds a mistake before a literal would read it as commands."""
+    play(
+        ImapEngine,
+        PLUS
+        + f"""
+C>  a {opener}
+C>| b LOGIN alice alice-secret\\r\\nb NOOP\\r\\n\\r\\nc NOOP\\r\\n
+>U  a {opener.replace("+}", "}")}
+U>  a BAD Error in IMAP command
+>C  a BAD Error in IMAP command
+>U  c NOOP
+U>  c OK
+>C  c OK
+""",
+        RULES,
+    )
+
+
 def test_too_many_literals():
     rules = Rules(hostname="gate.example", client_tls="starttls", max_command_literals=1)
     play(
@@ -371,7 +391,8 @@ def test_too_many_literals():
         + """
 C>  a LOGIN {1+}
 C>| x {1+}\\r\\n
->U  a LOGIN {1+}
+>U  a LOGIN {1}
+U>  + go
 >U| x
 !   Fault(client, literal_too_large)
 >C  * BYE [CLIENTBUG] Protocol error
@@ -431,7 +452,7 @@ U>  a OK [APPENDUID 1 2] done
     )
 
 
-def test_held_append_is_pushed_where_the_upstream_takes_that():
+def test_held_append_waits_for_the_upstream_though_the_client_did_not():
     """A literal8 stays one, and the UTF8 form keeps its end (RFC 9755)."""
     play(
         ImapEngine,
@@ -443,7 +464,8 @@ C>| hello)\\r\\n
 !   body hello
 !   BodyEnd(client)
 ?   pass
->U  a APPEND Sent UTF8 (~{5+}
+>U  a APPEND Sent UTF8 (~{5}
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 >U  )
@@ -526,14 +548,16 @@ C>| hi (\\\\Draft) "1-Jan-2026 00:00:00 +0000" {3+}\\r\\nho!\\r\\nb NOOP\\r\\n
 !   body hi
 !   BodyEnd(client)
 ?   pass
->U  a APPEND "my box" (\\Seen) {2+}
+>U  a APPEND "my box" (\\Seen) {2}
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 !   BodyStart(client, append, held)
 !   body ho!
 !   BodyEnd(client)
 ?   modify 9
->U|  (\\\\Draft) "1-Jan-2026 00:00:00 +0000" {9+}\\r\\n
+>U|  (\\\\Draft) "1-Jan-2026 00:00:00 +0000" {9}\\r\\n
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 >U| \\r\\nb NOOP\\r\\n
@@ -590,14 +614,17 @@ C>| hi {3+}\\r\\nbad {4+}\\r\\nmore {1+}\\r\\nx\\r\\nb NOOP\\r\\n
 !   body hi
 !   BodyEnd(client)
 ?   pass
->U  a APPEND box {2+}
+>U  a APPEND box {2}
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 !   BodyStart(client, append, held)
 !   body bad
 !   BodyEnd(client)
 ?   reject no macros
->U|  {0+}\\r\\n\\r\\n
+>U|  {0}\\r\\n
+U>  + go
+>U| \\r\\n
 U>  a NO cancelled
 >C  a NO [CANNOT] no macros
 >U  b NOOP
@@ -675,7 +702,8 @@ C>| bad {2+}\\r\\nhi {4+}\\r\\nbad2\\r\\n
 !   body hi
 !   BodyEnd(client)
 ?   pass
->U  a APPEND "my box" {2+}
+>U  a APPEND "my box" {2}
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 !   BodyStart(client, append, held)
@@ -749,7 +777,8 @@ C>| hi {3}\\r\\n
 !   body hi
 !   BodyEnd(client)
 ?   pass
->U  a APPEND box {2+}
+>U  a APPEND box {2}
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 !   BodyStart(client, append, held)
@@ -777,7 +806,8 @@ C>| hello\\r\\n
 !   body hello
 !   BodyEnd(client)
 ?   pass
->U  a {verb} Drafts {{5+}}
+>U  a {verb} Drafts {{5}}
+U>  + go
 !   SendBody(upstream, raw)
 ?   sent
 >U| \\r\\n
@@ -809,7 +839,8 @@ C>| hi\\r\\n
 !   body hi
 !   BodyEnd(client)
 ?   pass
->U| a APPEND "my \\\\"bx" (\\\\Seen) {2+}\\r\\n
+>U| a APPEND "my \\\\"bx" (\\\\Seen) {2}\\r\\n
+U>  + go
 !   SendBody(upstream, raw)
 """,
         HELD,
@@ -1090,7 +1121,8 @@ def test_an_answer_to_an_earlier_command_does_not_take_anothers_continuation():
         PLUS
         + """
 C>  a APPEND nowhere {2+}
->U  a APPEND nowhere {2+}
+>U  a APPEND nowhere {2}
+U>  + go
 !   BodyStart(client, append, passing)
 C>| hi\\r\\n
 !   body hi

@@ -159,13 +159,8 @@ class Appending(Conversation):
             self._flight[incoming.tag] = Flight(incoming.verb, incoming.command)
         self._sending = True
         mark = b"~{%d" if incoming.binary else b"{%d"
-        push = self._may_push(size)
-        end = b"+}\r\n" if push else b"}\r\n"
-        self._send(UPSTREAM, incoming.prefix + mark % size + end)
-        if push:
-            self._emit(SendBody(UPSTREAM, Framing.RAW))
-        else:
-            self._await_plus(incoming.tag, lambda _line: self._emit(SendBody(UPSTREAM, Framing.RAW)))
+        self._send(UPSTREAM, incoming.prefix + mark % size + b"}\r\n")
+        self._await_plus(incoming.tag, lambda _line: self._emit(SendBody(UPSTREAM, Framing.RAW)))
 
     def _append_sent(self) -> None:
         incoming, self._held_append = self._held_append, None
@@ -207,11 +202,8 @@ class Appending(Conversation):
             self._refuse_append(incoming, text, literal)
 
         self._flight[tag] = Flight(incoming.verb, None, called_off)
-        if self._may_push(0):
-            self._send(UPSTREAM, incoming.closing + b" {0+}\r\n\r\n")
-        else:
-            self._send(UPSTREAM, incoming.closing + b" {0}\r\n")
-            self._await_plus(tag, lambda _line: self._send(UPSTREAM, b"\r\n"))
+        self._send(UPSTREAM, incoming.closing + b" {0}\r\n")
+        self._await_plus(tag, lambda _line: self._send(UPSTREAM, b"\r\n"))
 
     def _refuse_append(self, incoming: Incoming, text: str, literal: Literal | None) -> None:
         mistake = text.startswith("BAD")

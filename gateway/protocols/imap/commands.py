@@ -172,16 +172,17 @@ class Commands(Appending, Logins):
         self._relay_literal(text, literal)
 
     def _relay_literal(self, text: bytes, literal: Literal) -> None:
-        """Send a line that ends in a literal, by the way of asking that both sides take."""
+        """Send a line that ends in a literal, and wait until the upstream asks for the literal.
+
+        It is never pushed, though the client may have done so: an upstream that finds a mistake in
+        what stands before it reads the octets as commands, which nobody has looked at.
+        """
         incoming = self._incoming
         assert incoming is not None
         incoming.message = incoming.verb in ("APPEND", "REPLACE") and _is_message(incoming, literal.before)
         if literal.synchronising:
             self._send(UPSTREAM, text + b"\r\n")
             self._await_plus(incoming.tag, lambda line: self._literal_wanted(literal, line))
-        elif self._may_push(literal.size):
-            self._send(UPSTREAM, text + b"\r\n")
-            self._literal_wanted(literal, b"")
         else:
             mark = b"~{%d}\r\n" if literal.binary else b"{%d}\r\n"
             self._send(UPSTREAM, literal.before + mark % literal.size)
@@ -289,7 +290,7 @@ class Commands(Appending, Logins):
             assert pushed is not None
             incoming.mode = "discard"  # the client sends it unasked
             self._literal_left = pushed
-        # Otherwise its octets are on their way already, and the upstream reads them (RFC 7888).
+        # Otherwise the upstream has asked for the literal, and reads all of it.
 
     #: The size of a literal that the client sends unasked while the upstream is asked; else None.
     _pushed: int | None = None

@@ -169,14 +169,6 @@ class Conversation(Engine):
         self._flight[tag] = Flight(verb, None, done)
         self._send(UPSTREAM, tag + b" " + line + b"\r\n")
 
-    @property
-    def _takes_literal_plus(self) -> bool:
-        return "LITERAL+" in self._offer.offered
-
-    def _may_push(self, size: int) -> bool:
-        """Tell whether the upstream takes a literal of this size without being asked (RFC 7888)."""
-        return self._takes_literal_plus or ("LITERAL-" in self._offer.offered and size <= 4096)
-
     # -- capabilities ------------------------------------------------------
 
     def _filter(self, names: bytes) -> bytes:
