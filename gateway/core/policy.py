@@ -101,7 +101,8 @@ class Policy:
             return Need.MECHANISM
         if self.login == "no-exposed-password" and mechanism in REVEALING and protection == "none":
             return Need.TLS
-        if self.login in ("tls", "tls-client-cert") and protection not in ("tls", "tls-in-front"):
+        needs_tls = self.session == "tls" or self.login in ("tls", "tls-client-cert")
+        if needs_tls and protection not in ("tls", "tls-in-front"):
             return Need.TLS
         if self.login == "tls-client-cert" and (tls is None or not tls.verified):
             return Need.CERTIFICATE

@@ -89,14 +89,7 @@ class _Judge:
         if policies is None:
             policies = self._concerning[where] = self._book.concerning(record)
         # Who had no name when all was over had hidden it.
-        ruling = rule(policies, record, device.user, device.mechanism, self._now, not device.user)
-        whole = next((one for one in policies if not one.users), None)
-        if not ruling.refused and whole is not None and whole.session == "tls":
-            # Nobody gets as far as a login without TLS.
-            mode = whole.mode_for("", parsed(address), self._now)
-            if record.protection not in ("tls", "tls-in-front") and mode == "enforce":
-                return Ruling(whole.name, "refused", Need.TLS)
-        return ruling
+        return rule(policies, record, device.user, device.mechanism, self._now, not device.user)
 
 
 def enforced(policy: Policy, share: float = 1.0) -> Policy:

@@ -40,6 +40,12 @@ _NAMING = frozenset(
 #: Mechanisms in which the server speaks first.
 _SERVER_FIRST = frozenset({"LOGIN", "CRAM-MD5", "DIGEST-MD5"})
 
+_GS2 = re.compile(rb"(?:[ny]|p=[^,]*+),(?:a=([^,]*+))?+,\Z")
+#: RFC 5802 7: client-first-message.
+_SCRAM = re.compile(rb"(?:[ny]|p=[^,]*+),(?:a=[^,]*+)?+,(?:m=[^,]*+,)?+n=([^,]*+),r=[^,]++")
+#: RFC 2831 2.1.2.
+_DIGEST_NAME = re.compile(rb'(?:\A|,)[ \t]*+username="((?:[^"\\]|\\.)*+)"', re.IGNORECASE)
+
 _NAME = re.compile(rb"[A-Za-z0-9_-]{1,20}\Z")
 
 
@@ -81,8 +87,8 @@ class SaslReader:
 
     user: the authentication identity, as far as it was seen; "" until then.
     sent: whether a password or token has crossed the wire.
-    malformed: what was sent is not base64, or an empty initial response where none is allowed: servers
-        differ in what they make of it.
+    malformed: what was sent is not base64, is no message of the mechanism, names two users, or came
+        with the command where it may not: servers differ in what they make of it.
     """
 
     __slots__ = ("_count", "malformed", "mechanism", "sent", "user")
@@ -106,11 +112,6 @@ class SaslReader:
             return False
         return not self.user and (self._count > 0 or self.mechanism not in _NAMING)
 
-    def missed_name(self) -> None:
-        """The user was named in a form that is not read, and the password sent."""
-        self._count += 1
-        self.sent = self.reveals
-
     def client(self, payload: bytes, *, initial: bool = False) -> None:
         """Look at one payload of the client, still in base64, without its line end.
 
@@ -124,10 +125,10 @@ class SaslReader:
             self.malformed = True
             self.sent = self.sent or (self.reveals and bool(payload))
             return
-        if initial and not data and self.mechanism in _NAMING:
+        mechanism = self.mechanism
+        if initial and (mechanism in ("CRAM-MD5", "DIGEST-MD5") or (not data and mechanism in _NAMING)):
             self.malformed = True
             return
-        mechanism = self.mechanism
         if mechanism == "PLAIN":
             parts = data.split(b"\0")  # RFC 4616 2: [authzid] NUL authcid NUL passwd
             if len(parts) == 3:
@@ -143,25 +144,29 @@ class SaslReader:
         elif mechanism in ("XOAUTH2", "OAUTHBEARER"):
             if index == 0:
                 head, *fields = data.split(b"\1")
-                if mechanism == "OAUTHBEARER":  # RFC 7628 3.1: the header is GS2's
-                    found = re.match(rb"[^,]*,a=([^,]*)", head)
-                    if found:
-                        self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
+                if mechanism == "OAUTHBEARER":  # RFC 7628 3.1
+                    self._header(_GS2.match(head))
                 else:
-                    for field in (head, *fields):
-                        if field.startswith(b"user="):
-                            self._name(field[5:])
+                    names = [field[5:] for field in (head, *fields) if field.startswith(b"user=")]
+                    self.malformed = len(names) != 1
+                    self._name(b"".join(names[:1]))
                 self.sent = self.sent or bool(data)
         elif mechanism.startswith("SCRAM-"):
-            found = re.search(rb"(?:^|,)n=([^,]*)", data) if index == 0 else None  # RFC 5802 7
-            if found:
-                self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
+            if index == 0:
+                self._header(_SCRAM.match(data))
         elif mechanism == "DIGEST-MD5":
-            found = re.search(rb'username="((?:[^"\\]|\\.)*)"', data)  # RFC 2831 2.1.2
-            if found:
-                self._name(found.group(1))
+            names = _DIGEST_NAME.findall(data)
+            self.malformed = len(names) != 1 and index == 0
+            self._name(b"".join(names[:1]))
         elif mechanism == "ANONYMOUS":
             self.user = "anonymous"
+
+    def _header(self, found: re.Match[bytes] | None) -> None:
+        """Take the name of a message that begins with GS2's header (RFC 5801 4)."""
+        if found is None:
+            self.malformed = True
+        elif found.group(1) is not None:
+            self._name(found.group(1).replace(b"=2C", b",").replace(b"=3D", b"="))
 
     def _name(self, name: bytes) -> None:
         if not self.user and name:

@@ -984,6 +984,73 @@ C>  mailgate.1 NOOP
     )
 
 
+@pytest.mark.parametrize("said", ['"x', "", "{3} {6}"])
+def test_a_login_that_can_not_be_read_is_not_relayed(said: str):
+    """What stands where the password is expected must not become the name of a user."""
+    play(
+        ImapEngine,
+        PLUS
+        + f"""
+C>  a LOGIN {said}
+!   LoginSeen(LOGIN, , aborted)
+>C  a BAD Invalid LOGIN
+""",
+        RULES,
+    )
+
+
+@pytest.mark.parametrize("name", ["~bob", "bob@example.org", "b%b"])
+def test_a_login_by_an_atom(name: str):
+    play(
+        ImapEngine,
+        PLUS
+        + f"""
+C>  a LOGIN {name} secret
+>U  a LOGIN {name} secret
+U>  a OK in
+!   LoginSeen(LOGIN, {name}, ok)
+>C  a OK in
+""",
+        RULES,
+    )
+
+
+def test_a_user_whose_name_holds_a_control_is_refused():
+    """Dovecot ends it there."""
+    play(
+        ImapEngine,
+        PLUS
+        + """
+C>  a LOGIN {7}
+>U  a LOGIN {7}
+U>  + go
+>C  + go
+C>| alice\\0x {12}\\r\\n
+>U| alice\\0x
+!   LoginSeen(LOGIN, alice\\x00x, aborted)
+>C  a BAD Cannot decode response
+!   Close(policy)
+""",
+        RULES,
+        cuttings=("line by line",),
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '("x-\\originating-ip" "203.0.113.80")',
+        '("x-originating-ip""203.0.113.82")',
+        '("name" "a" x)',
+        '("name")',
+        "(name x)",
+        "x",
+    ],
+)
+def test_an_id_that_may_be_read_otherwise_is_not_relayed(said: str):
+    play(ImapEngine, PLUS + f"\nC>  a ID {said}\n>C  a BAD Invalid ID\n", RULES)
+
+
 def test_a_second_login_is_no_wrong_password():
     play(
         ImapEngine,

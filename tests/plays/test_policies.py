@@ -416,7 +416,7 @@ def test_imap_demands_tls_before_anything(verb):
         behind(ImapEngine, Policy("s", session="tls", mode="enforce")),
         """
 U>  * OK [CAPABILITY IMAP4rev1] ready
->C  * OK [CAPABILITY IMAP4rev1 LITERAL+ STARTTLS] ready
+>C  * OK [CAPABILITY IMAP4rev1 LITERAL+ STARTTLS LOGINDISABLED] ready
 """
         + f"""
 C>  a {verb}

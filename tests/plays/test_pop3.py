@@ -498,6 +498,16 @@ C>  AUTH CRAM-MD5
     )
 
 
+def test_a_password_behind_a_login_is_no_wrong_one():
+    play(
+        Pop3Engine,
+        GREETED + "\nC>  USER a\n>U  USER a\nU>  +OK\n>C  +OK\nC>  PASS x\n>U  PASS x\nU>  +OK\n"
+        "!   LoginSeen(USER, a, ok)\n>C  +OK\nC>  PASS y\n>U  PASS y\nU>  -ERR unknown\n"
+        "!   LoginSeen(USER, a, aborted)\n>C  -ERR unknown\n",
+        RULES,
+    )
+
+
 def test_states_are_the_upstreams_to_keep():
     """What the state forbids is relayed, and the upstream's refusal with it (RFC 1939 4, 5)."""
     play(

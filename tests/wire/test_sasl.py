@@ -90,7 +90,7 @@ def test_who_logs_in(mechanism: str, payloads: list[bytes], user: str, sent: boo
         ("LOGIN", b"YWxp Y2U=", True, True, True),
         ("LOGIN", b"YWxp\tY2U=", False, True, True),
         ("SCRAM-SHA-256", b"", True, True, True),
-        ("SCRAM-SHA-256", b"bix5LHI9eA==", True, False, True),
+        ("SCRAM-SHA-256", b"bix5LHI9eA==", True, True, True),
         ("EXTERNAL", b"=", True, False, True),
         ("GSSAPI", b"YII=", True, False, True),
         ("ANONYMOUS", b"=", True, False, False),
@@ -104,6 +104,29 @@ def test_what_servers_may_read_otherwise(
     assert reader.hides is (mechanism in ("EXTERNAL", "GSSAPI"))
     reader.client(payload, initial=initial)
     assert (reader.malformed, reader.hides) == (malformed, hides)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "payload", "initial"),
+    [
+        ("SCRAM-SHA-256", b"n=bob,,n=alice,r=abc", False),
+        ("SCRAM-SHA-256", b"n,,r=abc,n=alice", False),
+        ("SCRAM-SHA-256", b"n=alice,r=abc", False),
+        ("XOAUTH2", b"user=bob\1user=alice\1auth=Bearer t\1\1", True),
+        ("XOAUTH2", b"auth=Bearer t\1\1", True),
+        ("OAUTHBEARER", b"n,a=bob,a=alice,\1auth=Bearer t\1\1", True),
+        ("OAUTHBEARER", b"n=bob,a=alice,\1auth=Bearer t\1\1", True),
+        ("DIGEST-MD5", b'xusername="bob",username="alice",username="carol"', False),
+        ("DIGEST-MD5", b'username="bob"', True),
+        ("CRAM-MD5", b"bob 0123456789abcdef", True),
+    ],
+)
+def test_messages_that_servers_read_otherwise_are_malformed(
+    mechanism: str, payload: bytes, initial: bool
+) -> None:
+    reader = SaslReader(mechanism)
+    reader.client(base64.b64encode(payload), initial=initial)
+    assert reader.malformed
 
 
 def test_what_is_no_base64_may_be_a_password_in_clear() -> None:

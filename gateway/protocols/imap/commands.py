@@ -11,7 +11,7 @@ from ...wire.verbs import is_verb
 from .appending import Appending
 from .capabilities import action_of, struck_when_held
 from .conversation import Flight, Incoming
-from .grammar import BEFORE_TLS, COMMAND_LIMIT, ID_PAIR, STRUCK_VERBS, TAG, VERBS, first_string
+from .grammar import BEFORE_TLS, COMMAND_LIMIT, ID_LIST, ID_PAIR, STRUCK_VERBS, TAG, VERBS, first_string
 from .login import Logins
 
 _VERB_OF = {verb.encode(): verb for verb in VERBS}
@@ -358,6 +358,10 @@ class Commands(Appending, Logins):
         """RFC 2971: gold for the inventory; what only a proxy may say is not passed on."""
         if literal is not None:
             self._refuse(tag, command, "NO ID with literals is not available", literal)
+            return
+        if args.strip().upper() != b"NIL" and ID_LIST.match(args.strip(b" ")) is None:
+            # What a server makes of it may be another list.
+            self._error(tag, command, "BAD Invalid ID")
             return
         pairs = [
             (found.group(1).decode("ascii", "replace"), found.group(2)) for found in ID_PAIR.finditer(args)

@@ -39,7 +39,9 @@ CAPABILITY_CODE = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.IGNORECASE)
 UIDVALIDITY_CODE = re.compile(rb"\[UIDVALIDITY (\d{1,18})\]", re.IGNORECASE)
 REFERRAL_CODE = re.compile(rb"\[REFERRAL [^\]]*\] ?", re.IGNORECASE)
 #: Pairs of an ID command (RFC 2971 3.1).
-ID_PAIR = re.compile(rb'"((?:[^"\\]|\\.){0,60})"\s+("(?:[^"\\]|\\.){0,1100}"|NIL)', re.IGNORECASE)
+_ID_PAIR = rb'"((?:[^"\\]|\\["\\]){0,60}+)" ++("(?:[^"\\]|\\["\\]){0,1100}+"|NIL)'
+ID_PAIR = re.compile(_ID_PAIR, re.IGNORECASE)
+ID_LIST = re.compile(rb"\( *+(?:" + _ID_PAIR + rb"(?: ++|(?=\))))*+\) *+\Z", re.IGNORECASE)
 
 
 def first_string(text: bytes) -> bytes | None:
@@ -59,4 +61,4 @@ def first_string(text: bytes) -> bytes | None:
             index += 1
         return None
     word = text.split(b" ", 1)[0]
-    return None if word[:1] in (b"{", b"~", b"") else word
+    return None if word[:1] in (b"{", b"") or word[:2] == b"~{" else word

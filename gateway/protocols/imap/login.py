@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...core.gate import Need, Ruling
+from ...core.sasl_exchange import has_controls
 from ...core.secret import MASK
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen
 from ...core.text import shown
@@ -33,6 +34,7 @@ class Logins(Conversation):
     """The part of the engine that follows a login."""
 
     _login: sasl.SaslReader | None = None
+    _login_name = b""  # LOGIN: of the literal that names the user
     _login_named = False  # LOGIN: the line itself had the user's name
 
     def _relay(self, tag: bytes, flight: Flight, text: bytes, literal: Literal | None) -> None:
@@ -61,11 +63,13 @@ class Logins(Conversation):
         user = first_string(args)
         if user is not None:
             reader.user = shown(user, 512)
+        if user is None and (literal is None or len(literal.before.split()) > 2):
+            self._login_unread("LOGIN", "", "BAD")
+            self._refuse(tag, command, "BAD Invalid LOGIN", literal)
+            return
         # With the user as a literal the password is still to come.
         reader.sent = user is not None and literal is None
-        if user is None and literal is None:
-            reader.missed_name()
-        self._login_named = user is not None
+        self._login_named, self._login_name = user is not None, b""
         if self._rule(reader).refused:
             self._refuse_login(tag, command, reader, literal)
             return
@@ -79,7 +83,9 @@ class Logins(Conversation):
         if incoming.verb != "LOGIN" or login is None:
             return
         if incoming.literals == 1 and not self._login_named:
-            login.user = shown(login.user + data.decode("utf-8", "backslashreplace"), 512)
+            self._login_name = (self._login_name + data)[:4096]
+            login.user = shown(self._login_name, 512)
+            login.malformed = login.malformed or has_controls(data)
         else:
             login.sent = True
 
@@ -177,7 +183,7 @@ class Logins(Conversation):
         login = self._login
         if incoming.verb != "LOGIN" or login is None or incoming.literals != 1 or self._login_named:
             return False
-        if not self.gate.active or not self._rule(login).refused:
+        if not (self.gate.active or login.malformed) or not self._rule(login).refused:
             return False
         text, reason = _words(self._ruling), self._ruling.reason
         self._login = None

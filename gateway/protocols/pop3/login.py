@@ -218,8 +218,8 @@ class Logins(Prologue):
             self._authenticated = not why
         elif b"[SYS/TEMP]" in line or b"[IN-USE]" in line or b"[LOGIN-DELAY]" in line:
             outcome = "error"
-        else:
-            outcome = "failed"
+        else:  # of a second login the password is not looked at
+            outcome = "aborted" if self._authenticated else "failed"
         if outcome == "ok" and self._ruling.warning:
             line = f"+OK Logged in. {self._ruling.warning}\r\n".encode()
         if login is not None:
