@@ -247,3 +247,41 @@ def test_what_is_refused_never_reaches_the_server(gateway: RunningGateway, dovec
         assert wire.readline().startswith(b"-ERR") and wire.readline().startswith(b"-ERR")
     text = Path(gateway.log_path).read_text()
     assert dovecot.users["alice"] not in text
+
+
+def raw(port: int, source: str, *said: bytes) -> bytes:
+    """Say lines, each when the one before is answered; return all that was heard."""
+    with socket.create_connection(("127.0.0.1", port), 20, (source, 0)) as connection:
+        connection.settimeout(20)
+        heard = connection.recv(65536)
+        for line in said:
+            connection.sendall(line)
+            heard += connection.recv(65536)
+        return heard
+
+
+@pytest.mark.parametrize("blank", [b"AUTH\tPLAIN ", b" AUTH PLAIN ", b"\tAUTH\tPLAIN "])
+def test_a_verb_that_postfix_would_read_is_not_relayed(
+    gateway: RunningGateway, dovecot: Dovecot, blank: bytes
+) -> None:
+    secret = base64.b64encode(f"\0alice\0{dovecot.users['alice']}".encode())
+    port, source = gateway.ports["smtp"], address_of("tls", "enforce")
+    heard = raw(port, source, b"EHLO x\r\n", blank + secret + b"\r\n", b"MAIL FROM:<a@rig.test>\r\n")
+    assert b"\r\n500 5.5.2 Command unrecognized\r\n" in heard and b"235" not in heard
+
+
+@pytest.mark.parametrize("opener", [b"NOOP x", b"NOOP ) ", b"NOOP ~", b"CAPABILITY a%"])
+def test_no_login_is_smuggled_in_a_literal(gateway: RunningGateway, dovecot: Dovecot, opener: bytes) -> None:
+    """Dovecot reads what it was not asked for, behind a mistake, as commands."""
+    inner = f"b LOGIN alice {dovecot.users['alice']}\r\n".encode()
+    said = b"a %b{%d+}\r\n%b\r\nc NOOP\r\n" % (opener, len(inner), inner)
+    port, source = gateway.ports["imap"], address_of("tls", "enforce")
+    with socket.create_connection(("127.0.0.1", port), 20, (source, 0)) as connection:
+        connection.settimeout(20)
+        connection.sendall(said)
+        heard = b""
+        while b"c OK" not in heard and b"BYE" not in heard:
+            data = connection.recv(65536)
+            assert data, heard
+            heard += data
+    assert b"a BAD" in heard and b"b OK" not in heard and b"Logged in" not in heard
