@@ -71,10 +71,8 @@ def test_names_are_hidden_in_any_case_and_length(user: str) -> None:
     privacy = Privacy(None, Pseudonyms(KEY))
     for name in (user, user.upper(), f"[{user}]", f"pc-{user}"):
         *_, kept = privacy(login(user=user, user_given=user, client_name=name))
-        assert (
-            user not in kept.client_name.lower().replace(kept.user, "").split("-")
-            and kept.user in kept.client_name
-        )
+        left = kept.client_name.replace(kept.user, "")
+        assert left in ("", "[]", "pc-"), (name, kept.client_name)
     *_, kept = privacy(login(user="jo", user_given="jo", client_name="joseph"))
     assert kept.client_name == "joseph", "a short name is hidden as a word only"
 
@@ -82,11 +80,7 @@ def test_names_are_hidden_in_any_case_and_length(user: str) -> None:
 @pytest.mark.parametrize("written", ["2001:db8:1:2::5", "[IPv6:2001:DB8:1:2::5]", "2001:0db8:1:2:0:0:0:5"])
 def test_an_address_is_cut_however_it_is_written(written: str) -> None:
     (kept,) = Privacy((24, 48), None)(login(address="2001:db8:1:2::5", client_name=written))
-    assert (
-        "2001:db8:1::/48" in kept.client_name
-        and "::5" not in kept.client_name
-        and ":0:5" not in kept.client_name
-    )
+    assert kept.client_name.strip("[]").removeprefix("IPv6:") == "2001:db8:1::/48"
 
 
 def test_a_mapping_is_stored_once_a_day_and_again_in_a_new_store() -> None:
