@@ -243,7 +243,7 @@ def _fields(
 
 
 _WORDS = {"str": "text", "int": "number", "float": "number", "bool": "true or false", "Path": "path"}
-_WORDS |= {"IPv4Network": "network", "IPv6Network": "network", "NoneType": "none", "StrEnum": "text"}
+_WORDS |= {"IPv4Network": "network", "IPv6Network": "network", "NoneType": "none"}
 
 
 def _type(annotation: Any) -> str:

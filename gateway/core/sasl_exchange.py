@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from ..wire.lines import LineTooLong
 from ..wire.sasl import SaslReader
+from ..wire.verbs import has_controls
 from .engine import Engine
 from .steps import CLIENT, CommandSeen
 from .trouble import FaultKind, Trouble
 
 #: Octets of a line with an answer, its end included (RFC 4954 4).
 AUTH_LIMIT = 12288 + 2
-#: What no argument may hold, lest another program take it for the end of a line.
-CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
-
-
-def has_controls(data: bytes) -> bool:
-    """Tell whether data holds controls other than TAB."""
-    return len(data.translate(None, CONTROLS)) != len(data)
 
 
 class SaslExchange(Engine):

@@ -148,7 +148,7 @@ class SaslReader:
                     self._header(_GS2.match(head))
                 else:
                     names = [field[5:] for field in (head, *fields) if field.startswith(b"user=")]
-                    self.malformed = len(names) != 1
+                    self.malformed |= len(names) != 1
                     self._name(b"".join(names[:1]))
                 self.sent = self.sent or bool(data)
         elif mechanism.startswith("SCRAM-"):
@@ -156,7 +156,7 @@ class SaslReader:
                 self._header(_SCRAM.match(data))
         elif mechanism == "DIGEST-MD5":
             names = _DIGEST_NAME.findall(data)
-            self.malformed = len(names) != 1 and index == 0
+            self.malformed |= len(names) != 1 and index == 0
             self._name(b"".join(names[:1]))
         elif mechanism == "ANONYMOUS":
             self.user = "anonymous"

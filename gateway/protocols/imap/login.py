@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ...core.gate import Need, Ruling
-from ...core.sasl_exchange import has_controls
 from ...core.secret import MASK
 from ...core.steps import CLIENT, UPSTREAM, CommandSeen
 from ...core.text import shown
 from ...core.trouble import CloseReason, Trouble
 from ...wire import sasl
 from ...wire.literals import Literal
+from ...wire.verbs import has_controls
 from .conversation import Conversation, Flight, Incoming
 from .grammar import first_string
 

@@ -17,13 +17,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ...core.exchange import Entry
-from ...core.sasl_exchange import AUTH_LIMIT, has_controls
+from ...core.sasl_exchange import AUTH_LIMIT
 from ...core.steps import CLIENT, UPSTREAM, Side
 from ...core.text import shown
 from ...core.trouble import CloseReason, FaultKind
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.sasl import mechanism_name
-from ...wire.verbs import is_verb
+from ...wire.verbs import has_controls, is_verb
 from .conversation import Handler
 from .grammar import BEFORE_TLS, COMMAND_LIMIT, VERBS, is_multiline
 from .login import Logins

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from ...core.engine import Route
 from ...core.exchange import Entry
-from ...core.sasl_exchange import AUTH_LIMIT, has_controls
+from ...core.sasl_exchange import AUTH_LIMIT
 from ...core.steps import (
     CLIENT,
     UPSTREAM,
@@ -37,7 +37,7 @@ from ...core.text import shown
 from ...core.trouble import REASONS, CloseReason, FaultKind, Trouble
 from ...wire.lines import LineEnd, LineTooLong
 from ...wire.sasl import mechanism_name
-from ...wire.verbs import is_verb
+from ...wire.verbs import has_controls, is_verb
 from .body import Bodies
 from .capabilities import Offer, advertise, read
 from .conversation import MAX_IN_FLIGHT, Handler, Reply
