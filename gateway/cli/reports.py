@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.steps import OUTCOMES
 from . import Wrapped, config_option, fail, read_configuration
 from .auditing import opened, read_store, store_option, table_of
 
@@ -32,7 +33,7 @@ LIMIT, DATA_LIMIT = 50, 10_000
 KNOWN = {
     "protocols": ("smtp", "lmtp", "pop3", "imap"),
     "protections": ("tls", "tls-in-front", "trusted-network", "none"),
-    "outcomes": ("ok", "failed", "error", "aborted", "policy", "locked", "unfinished"),
+    "outcomes": OUTCOMES,
 }
 #: Seconds between two looks for new logins.
 FOLLOW = 0.5

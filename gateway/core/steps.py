@@ -194,6 +194,10 @@ class ReplySeen:
     shown: str  # the reply's first line, as it may be logged
 
 
+#: What an authentication attempt comes to, in the order in which it is told; see LoginSeen.
+OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "locked", "unfinished")
+
+
 @dataclass(slots=True)
 class LoginSeen:
     """An authentication attempt came to its end.

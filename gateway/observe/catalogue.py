@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ..core.facts import EventKind
 from ..core.rules import DEFAULT_MECHANISMS
-from ..core.steps import Stage
+from ..core.steps import OUTCOMES, Stage
 from ..core.trouble import CloseReason, FaultKind
 from .families import OTHER, Bounded, Counts, Levels, Spread
 
 RESULTS = ("ok", "no", "bad", "temp", "perm", "refused", "unanswered")
-OUTCOMES = ("ok", "failed", "error", "aborted", "policy", "locked", "unfinished")
 PROTECTIONS = ("tls", "tls-in-front", "trusted-network", "none")
 REFUSALS = (
     "limit_total",

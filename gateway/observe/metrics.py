@@ -27,13 +27,12 @@ from ..core.facts import (
     UpstreamFailed,
 )
 from ..core.record import SessionRecord
-from ..core.steps import ExtensionStruck, Fault, LoginSeen, ReplySeen, TlsStarted
+from ..core.steps import OUTCOMES, ExtensionStruck, Fault, LoginSeen, ReplySeen, TlsStarted
 from .catalogue import (
     ACTIONS,
     AUDIT_KINDS,
     COMMAND_SECONDS,
     MECHANISMS,
-    OUTCOMES,
     REFUSALS,
     TLS_FAILURES,
     TLS_VERSIONS,
